@@ -1,0 +1,119 @@
+//! What turns a recipe into an image without secrets.
+//!
+//! Invariant: no secret file of the project is ever given to an engine. [`Engine::load`] gets the baked image, after the
+//! build.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::base::Base;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::image::Image;
+use crate::image::reference::{Repository, Tag};
+use crate::progress::Reporter;
+use crate::secret::Secret;
+
+pub mod cache;
+pub mod context;
+pub mod daemon;
+pub mod docker;
+pub mod dockerignore;
+
+/// How to build one image.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The project's name.
+    pub project: String,
+    /// The image's name in imgforge.toml.
+    pub image: String,
+    /// Given to the Dockerfile as `ARG BASE`.
+    pub base: Option<Base>,
+    /// The Dockerfile.
+    pub dockerfile: PathBuf,
+    /// The build context's folder.
+    pub context: PathBuf,
+    /// Paths below `context` (relative to it) that never get into it, whatever .dockerignore says.
+    pub withheld: Vec<PathBuf>,
+    /// A stage, when not the last.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// BuildKit secret mounts, by id.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// An image without secrets, as the engine holds it.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image's name in imgforge.toml.
+    pub image: String,
+    /// The engine's id for it: on a daemon with the classic store, the config's digest.
+    pub id: Digest,
+    /// The base that it was built on, where it is local: its layers need not be compressed again.
+    pub base: Option<Base>,
+    /// Whether the engine had this very image before.
+    pub reused: bool,
+}
+
+/// A user and a password for a registry; for the daemon's own transfers.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: Secret,
+}
+
+/// Logins by registry host.
+pub type Logins = BTreeMap<String, Login>;
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct EngineInfo {
+    /// `docker 20.10.24 (API 1.41, BuildKit, overlay2)`
+    pub description: String,
+    /// Where it was found: `unix:///var/run/docker.sock`.
+    pub address: String,
+    /// `linux/amd64`
+    pub platform: String,
+}
+
+/// What turns a recipe into an image.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Whether it is there and can build.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`] with where it was looked for.
+    async fn check(&self) -> Result<EngineInfo>;
+
+    /// Builds one image. May be called for several at once.
+    ///
+    /// # Errors
+    /// A failing step gives the step, its own last lines and its exit code.
+    async fn build(&self, recipe: &Recipe, logins: &Logins, progress: &Reporter) -> Result<Built>;
+
+    /// The built image as a value, every blob in a file of the layer cache.
+    async fn export(&self, built: &Built, progress: &Reporter) -> Result<Image>;
+
+    /// Whether the engine can send an image to the registry at `host` by itself, which spares taking it out first.
+    fn can_push_to(&self, host: &str) -> bool;
+
+    /// Sends the built image to `repository:tag` by itself.
+    async fn push(
+        &self,
+        built: &Built,
+        repository: &Repository,
+        tag: &Tag,
+        login: Option<&Login>,
+        progress: &Reporter,
+    ) -> Result<()>;
+
+    /// Gives the engine an image whose lower layers it has (those of `below`): only the layers above them are sent.
+    /// Returns the engine's id for it. Nothing is sent when it is there already.
+    async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest>;
+}

@@ -1,0 +1,101 @@
+//! The seam: the config label that names the secret layer's diff_id, so that it can be found and replaced later.
+
+use std::collections::BTreeMap;
+
+use crate::digest::DiffId;
+use crate::error::{Error, Result};
+use crate::image::{Content, Descriptor, History, Image, Layer};
+use crate::layer::bake::SecretLayer;
+use crate::secret::Version;
+
+/// Names the secret layer's diff_id.
+pub const SEAM_LABEL: &str = "io.imgforge.seam";
+/// Names the secret files in it and their versions: `{"server_settings":"3HL4kqt…"}`. Never their values.
+pub const VERSIONS_LABEL: &str = "io.imgforge.secrets";
+
+/// The image with the secret layer on top and the seam's labels set.
+///
+/// # Errors
+/// It has a seam already: a second secret layer would leave the first one's secrets below.
+pub fn append(image: &Image, layer: SecretLayer, versions: &BTreeMap<String, Version>) -> Result<Image> {
+    if let Some(seam) = image.label(SEAM_LABEL) {
+        return Err(Error::failed(format!("the image has a secret layer already ({seam})"))
+            .help("build the base without one: secrets below the seam stay readable"));
+    }
+    let versions = serde_json::to_string(versions).expect("a map of strings can be written");
+    let diff_id = layer.digests.diff_id;
+    let descriptor = Descriptor::new(image.kind().gzip_layer(), layer.digests.digest, layer.digests.size);
+    let layer = Layer { descriptor, diff_id, content: Content::Memory(layer.blob) };
+    let history = History {
+        created_by: "imgforge bake".into(),
+        comment: "the secret layer; imgforge rotate replaces it".into(),
+    };
+    let labels = [(SEAM_LABEL, diff_id.to_string()), (VERSIONS_LABEL, versions)];
+    Ok(image.append(layer, history).with_labels(&labels))
+}
+
+/// Where the seam is: the index of the secret layer. `None` for an image without one.
+///
+/// # Errors
+/// The label names a layer that is not in the image.
+pub fn find(image: &Image) -> Result<Option<usize>> {
+    let Some(label) = image.label(SEAM_LABEL) else { return Ok(None) };
+    let seam = DiffId(label.parse()?);
+    match image.layers().iter().rposition(|layer| layer.diff_id == seam) {
+        Some(index) => Ok(Some(index)),
+        None => Err(Error::failed(format!("the seam names {seam}, which is no layer of the image"))
+            .help("something else rewrote this image; release it again with imgforge")),
+    }
+}
+
+/// The secret versions that the label tells. Empty when there is none or it cannot be read.
+pub fn versions(image: &Image) -> BTreeMap<String, String> {
+    image.label(VERSIONS_LABEL).and_then(|label| serde_json::from_str(label).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Mode, Owner};
+    use crate::image::Kind;
+    use crate::layer::bake::{BakedFile, bake};
+    use crate::secret::Secret;
+
+    fn empty() -> Image {
+        let config = serde_json::json!({"os": "linux", "architecture": "amd64", "history": [],
+            "rootfs": {"type": "layers", "diff_ids": []}});
+        Image::new(Kind::Docker, config.as_object().unwrap().clone(), Vec::new()).unwrap()
+    }
+
+    fn secret_layer() -> SecretLayer {
+        let value = Secret::new(b"SECRET_KEY = 'canary'".to_vec());
+        let file = BakedFile { path: "/s.py".into(), owner: Owner::default(), mode: Mode::default(), value };
+        bake(&[file], &Secret::new(vec![1; 32])).unwrap()
+    }
+
+    fn versions_one() -> BTreeMap<String, Version> {
+        BTreeMap::from([("server_settings".to_owned(), Version("v1".into()))])
+    }
+
+    #[test]
+    fn seam_names_the_layer_and_the_versions() {
+        let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
+        assert_eq!(find(&baked).unwrap(), Some(0));
+        assert_eq!(versions(&baked), BTreeMap::from([("server_settings".into(), "v1".into())]));
+        assert!(!String::from_utf8_lossy(&baked.config_bytes()).contains("canary"));
+    }
+
+    #[test]
+    fn a_second_secret_layer_is_refused() {
+        let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
+        let error = append(&baked, secret_layer(), &versions_one()).unwrap_err();
+        assert!(error.what().contains("already"), "{error}");
+    }
+
+    #[test]
+    fn a_seam_that_points_nowhere_is_an_error() {
+        let lost = empty().with_labels(&[(SEAM_LABEL, crate::digest::Digest::of(b"gone").to_string())]);
+        assert!(find(&lost).is_err());
+        assert_eq!(find(&empty()).unwrap(), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! The thin binary: parse, run, error → exit code.
+
+fn main() {}

@@ -1,0 +1,16 @@
+//! The one test binary: a module for each capability, and `support` for the parts they share.
+//!
+//! Every part is real, or speaks the real wire protocol: no trait of imgforge is faked.
+
+mod architecture;
+mod bases;
+mod cli;
+mod compose;
+mod config;
+mod ecs;
+mod engine;
+mod registry;
+mod release;
+mod secrets;
+mod site;
+mod support;
