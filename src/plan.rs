@@ -250,7 +250,7 @@ fn planned_secret(bake: &crate::config::Bake, observed: &Observed) -> PlannedSec
 }
 
 /// `3f2a9c1d04ab-5c1e88d2`: twelve digits of the commit and eight that stand for all secret versions together.
-fn release_id(source: &Source, secrets: &BTreeMap<String, String>) -> String {
+pub fn release_id(source: &Source, secrets: &BTreeMap<String, String>) -> String {
     let commit = |id: &String| id.chars().take(12).collect::<String>();
     let sources = match source {
         Source::Commit { id } => commit(id),

@@ -342,8 +342,8 @@ pub async fn deploy(
 ///
 /// # Errors
 /// What was asked for cannot be done.
-pub async fn plan(parts: &Parts, request: &Request, progress: &Reporter) -> Result<(Plan, observe::Seen)> {
-    let (observed, seen) = observe::observe(parts, request, progress).await?;
+pub async fn plan(parts: &Parts, request: &Request) -> Result<(Plan, observe::Seen)> {
+    let (observed, seen) = observe::observe(parts, request).await?;
     Ok((Plan::new(&parts.config, request, observed)?, seen))
 }
 

@@ -45,12 +45,8 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     }
     let request = Request { until: Until::Deploy, images: names };
     let reporter = session.reporter();
-    let start = std::time::Instant::now();
-    reporter.stage_started(Stage::Observe);
-    let parts = session.parts(Needs::for_request(&request)).await?;
-    let (plan, seen) = release::plan(&parts, &request, reporter).await?;
+    let (parts, plan, seen) = session.plan(&request, Needs::to_look(&request)).await?;
     let found = release::find(&parts, &plan, &chosen).await?;
-    reporter.stage_finished(Stage::Observe, start.elapsed().as_millis() as u64);
     if args.dry_run {
         let images: BTreeMap<&String, String> =
             found.images.iter().map(|(name, image)| (name, image.reference.to_string())).collect();

@@ -5,6 +5,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::release::Images;
 use super::result;
 use super::session::Session;
+use crate::backends::Needs;
 use crate::error::Result;
 use crate::plan::{Request, Until};
 
@@ -38,6 +39,6 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
 
 /// Prints the plan of a request.
 pub async fn print(session: &Session, request: &Request) -> Result<()> {
-    let (_, plan, _) = session.plan(request).await?;
+    let (_, plan, _) = session.plan(request, Needs::to_look(request)).await?;
     result::print(session.output(), "plan", &plan, &plan)
 }

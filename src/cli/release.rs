@@ -8,6 +8,7 @@ use console::style;
 use super::report::human_time;
 use super::session::Session;
 use super::{plan, result};
+use crate::backends::Needs;
 use crate::error::Result;
 use crate::image::inspect::human_size;
 use crate::plan::{Request, Until};
@@ -41,7 +42,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
 
 /// Plans and does what `request` asks for, and prints the summary.
 pub async fn apply(session: &Session, request: &Request) -> Result<()> {
-    let (parts, plan, seen) = session.plan(request).await?;
+    let (parts, plan, seen) = session.plan(request, Needs::to_do(request)).await?;
     let summary = crate::release::apply(&parts, &plan, seen, session.reporter(), session.journal()).await?;
     result::print(session.output(), "release", &summary, Human(&summary))
 }

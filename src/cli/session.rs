@@ -56,12 +56,12 @@ impl Session {
         backends::connect(self.config()?, needs, &environment_variable).await
     }
 
-    /// Connects, looks, and plans.
-    pub async fn plan(&self, request: &Request) -> Result<(Parts, Plan, Seen)> {
+    /// Connects to what `needs` names, looks, and plans `request`.
+    pub async fn plan(&self, request: &Request, needs: Needs) -> Result<(Parts, Plan, Seen)> {
         let start = std::time::Instant::now();
         self.reporter.stage_started(Stage::Observe);
-        let parts = self.parts(Needs::for_request(request)).await?;
-        let (plan, seen) = release::plan(&parts, request, &self.reporter).await?;
+        let parts = self.parts(needs).await?;
+        let (plan, seen) = release::plan(&parts, request).await?;
         self.reporter.stage_finished(Stage::Observe, start.elapsed().as_millis() as u64);
         Ok((parts, plan, seen))
     }

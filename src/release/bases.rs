@@ -32,7 +32,12 @@ pub enum ReadyBase {
     /// Nothing more to do.
     Ready(Base),
     /// Must be made from packages.
-    Make(Debian),
+    Make {
+        /// Which.
+        packages: Debian,
+        /// `linux/amd64`
+        platform: String,
+    },
 }
 
 /// What looking at a base gave.
@@ -47,12 +52,12 @@ pub(super) fn cache(config: &Config) -> PathBuf {
     config.work_dir().join("bases")
 }
 
-/// Looks at one base: pins a registry reference to its digest, reads a layout, looks for a made one.
+/// Looks at one base for `platform`: pins a registry reference to its digest, reads a layout, looks for a made one.
 pub(super) async fn observe(
     source: &BaseSource,
     name: &str,
     config: &Config,
-    _progress: &Reporter,
+    platform: &str,
 ) -> Result<ObservedBase> {
     match source {
         BaseSource::Registry { reference, registry } => {
@@ -70,14 +75,16 @@ pub(super) async fn observe(
             Ok(ObservedBase { planned, ready: ReadyBase::Ready(Base::Registry(pinned)), login })
         }
         BaseSource::Layout(path) => {
-            let image = layout::read(&config.path(path))
+            let image = layout::read(&config.path(path), platform)
+                .await
                 .map_err(|error| error.context(format!("base {name:?} cannot be read")))?;
             let planned = PlannedBase { source: format!("layout {}", path.display()), ready: true };
             let base = Base::Local { name: name.to_owned(), image: Box::new(image) };
             Ok(ObservedBase { planned, ready: ReadyBase::Ready(base), login: None })
         }
         BaseSource::Debian(packages) => {
-            let cached = debian::find(&cache(config), packages)?;
+            let key = debian::key(packages, platform)?;
+            let cached = debian::cached(&cache(config), &key, platform).await;
             let mut words = format!("debian {}", packages.suite);
             if !packages.packages.is_empty() {
                 words = format!("{words} with {}", packages.packages.join(" "));
@@ -87,7 +94,10 @@ pub(super) async fn observe(
                 Some(image) => {
                     ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) })
                 }
-                None => ReadyBase::Make(packages.clone()),
+                None => {
+                    debian::check()?;
+                    ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() }
+                }
             };
             Ok(ObservedBase { planned, ready, login: None })
         }
@@ -98,8 +108,8 @@ pub(super) async fn observe(
 pub(super) async fn ready(base: &ReadyBase, name: &str, config: &Config, progress: &Reporter) -> Result<Base> {
     match base {
         ReadyBase::Ready(base) => Ok(base.clone()),
-        ReadyBase::Make(packages) => {
-            let image = debian::make(&cache(config), packages, name, progress)
+        ReadyBase::Make { packages, platform } => {
+            let image = debian::make(&cache(config), packages, platform, name, progress)
                 .await
                 .map_err(|error| error.context(format!("base {name:?} cannot be made")))?;
             Ok(Base::Local { name: name.to_owned(), image: Box::new(image) })

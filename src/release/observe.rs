@@ -13,7 +13,6 @@ use crate::deploy::Running;
 use crate::engine::Logins;
 use crate::error::{Error, Result};
 use crate::plan::{self, Observed, PlannedDeploy, Request, Until};
-use crate::progress::Reporter;
 use crate::secret::SecretSet;
 
 /// What was seen, for the stages that come after the plan.
@@ -32,7 +31,6 @@ pub struct Seen {
 pub(super) async fn observe(
     parts: &Parts,
     request: &Request,
-    progress: &Reporter,
 ) -> Result<(Observed, Seen)> {
     let config = &parts.config;
     let images: Vec<String> = plan::select(config, request)?.cloned().collect();
@@ -40,9 +38,10 @@ pub(super) async fn observe(
     let used = images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref());
     let used: std::collections::BTreeSet<&String> = used.collect();
 
-    let engine = parts.engine.check();
+    // Bases are for the engine's platform, so it is asked first.
+    let platform = parts.engine.check().await?.platform;
     let observed_bases = try_join_all(used.into_iter().map(async |name| {
-        let base = bases::observe(&parts.bases[name], name, config, progress).await;
+        let base = bases::observe(&parts.bases[name], name, config, &platform).await;
         base.map(|base| (name.clone(), base))
     }));
     let once = config.deploy.iter().flat_map(|deploy| deploy.once.clone()).collect::<Vec<_>>();
@@ -52,7 +51,7 @@ pub(super) async fn observe(
     };
     let running = async { running.await.transpose() };
     let source = async { Ok(source::source(&config.root).await) };
-    let (source, _, observed_bases, running) = try_join!(source, engine, observed_bases, running)?;
+    let (source, observed_bases, running) = try_join!(source, observed_bases, running)?;
 
     let mut repositories = BTreeMap::new();
     if request.until != Until::Build {

@@ -50,6 +50,18 @@ impl Wanted {
         wanted.filter(|wanted| !wanted.paths.is_empty()).collect()
     }
 
+    /// The secret file `name` of a configuration, or the object of that name.
+    pub fn named(config: &Config, name: &str) -> Wanted {
+        let baked = Wanted::baked(config).into_iter().find(|wanted| wanted.name == name);
+        let object = config.secrets.as_ref().and_then(|secrets| secrets.files.get(name)).cloned();
+        baked.unwrap_or_else(|| Wanted {
+            name: name.to_owned(),
+            object: object.unwrap_or_else(|| name.to_owned()),
+            paths: Vec::new(),
+            version: None,
+        })
+    }
+
     /// The same file at an earlier version.
     pub fn at(self, version: Version) -> Self {
         Wanted { version: Some(version), ..self }
@@ -160,7 +172,11 @@ fn nearest<'l>(object: &str, listed: &'l [Listed]) -> Option<&'l str> {
     scored.filter(|(score, _)| *score >= SIMILAR).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-fn check(store: &dyn SecretStore, wanted: &Wanted, value: &Secret) -> Result<()> {
+/// Whether `value` could be the secret file `wanted` of `store`: it is not empty, and is what its names say.
+///
+/// # Errors
+/// It could not; never with what is in it.
+pub fn check(store: &dyn SecretStore, wanted: &Wanted, value: &Secret) -> Result<()> {
     let Wanted { name, object, .. } = wanted;
     let put = format!("write it with: imgforge secrets put {name} FILE");
     let place = format!("secret file {name} ({object} in {})", store.describe());

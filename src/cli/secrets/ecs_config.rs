@@ -8,7 +8,7 @@ use crate::cli::result;
 use crate::cli::session::{Session, environment_variable};
 use crate::error::{Error, Result};
 use crate::image::reference::DOCKER_HUB;
-use crate::secret::ecs_config;
+use crate::secret::ecs_config::{self, RegistryLogin};
 
 /// Write a Docker login into ecs.config and upload it
 ///
@@ -34,15 +34,16 @@ pub struct Args {
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let config = session.config()?;
-    let store = backends::store(&config, &environment_variable).await?;
-    let login = backends::docker_login(&args.registry, &environment_variable)?.ok_or_else(|| {
+    let store = backends::store(&config).await?;
+    let login = backends::docker_login(&args.registry, &environment_variable).await?.ok_or_else(|| {
         Error::refused(format!("there is no login for {}", args.registry))
             .help("set DOCKER_USER and DOCKER_PASS, or run `docker login` first")
     })?;
     let object = super::get::object(&config, &args.name);
     let existing = store.get(&object, None).await?.map(|object| object.value);
-    let written = ecs_config::write(existing.as_ref(), &args.registry, &login, args.email.as_deref())?;
     let who = format!("{} at {}", login.username, args.registry);
+    let login = RegistryLogin { username: login.username, password: login.password, email: args.email };
+    let written = ecs_config::write(&args.registry, &login, existing.as_ref(), &object)?;
     if args.dry_run {
         let human = format!("{object} in {} would get the login of {who}", store.describe());
         return result::print(session.output(), "ecs_config", &json!({ "object": object, "written": false }), human);

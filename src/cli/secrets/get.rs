@@ -7,10 +7,11 @@ use clap::Args as ClapArgs;
 
 use crate::backends;
 use crate::cli::result;
-use crate::cli::session::{Session, environment_variable};
+use crate::cli::session::Session;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::secret::Version;
+use crate::secret::pinned::Wanted;
 
 /// Write a secret file to stdout or to a file that only you can read
 #[derive(ClapArgs)]
@@ -29,8 +30,7 @@ pub struct Args {
 
 /// The object that a name stands for.
 pub(super) fn object(config: &Config, name: &str) -> String {
-    let files = config.secrets.as_ref().map(|secrets| &secrets.files);
-    files.and_then(|files| files.get(name)).cloned().unwrap_or_else(|| name.to_owned())
+    Wanted::named(config, name).object
 }
 
 pub(super) fn missing(object: &str, store: &str) -> Error {
@@ -44,7 +44,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
             .help("add --to FILE, or pipe it on: imgforge secrets get NAME | less"));
     }
     let config = session.config()?;
-    let store = backends::store(&config, &environment_variable).await?;
+    let store = backends::store(&config).await?;
     let object = object(&config, &args.name);
     let version = args.version.map(Version);
     let found = store.get(&object, version.as_ref()).await?.ok_or_else(|| missing(&object, &store.describe()))?;

@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 
 use crate::backends;
 use crate::cli::result;
-use crate::cli::session::{Session, environment_variable};
+use crate::cli::session::Session;
 use crate::error::Result;
 use crate::image::inspect::human_size;
 
@@ -15,7 +15,7 @@ pub struct Args {}
 
 pub async fn run(session: &Session, _: Args) -> Result<()> {
     let config = session.config()?;
-    let store = backends::store(&config, &environment_variable).await?;
+    let store = backends::store(&config).await?;
     let listed = store.list().await?;
     let width = listed.iter().map(|one| one.object.len()).max().unwrap_or(0);
     let named = |object: &str| {

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use crate::backends;
 use crate::cli::result;
-use crate::cli::session::{Session, environment_variable};
+use crate::cli::session::Session;
 use crate::error::{Error, Result};
-use crate::secret::{Secret, pinned};
+use crate::secret::Secret;
+use crate::secret::pinned::{self, Wanted};
 
 /// Write a secret file to the store, after the checks that a release would make
 #[derive(ClapArgs)]
@@ -28,13 +29,14 @@ pub struct Args {
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let config = session.config()?;
-    let store = backends::store(&config, &environment_variable).await?;
-    let object = super::get::object(&config, &args.name);
+    let store = backends::store(&config).await?;
+    let wanted = Wanted::named(&config, &args.name);
+    let object = wanted.object.clone();
     if object == pinned::SALT_OBJECT {
         return Err(Error::config(format!("{object} is imgforge's own: another salt changes every digest")));
     }
     let value = read(&args.file)?;
-    pinned::check(&args.name, &object, &value)?;
+    pinned::check(store.as_ref(), &wanted, &value)?;
     if args.dry_run {
         let human = format!("{object} is fine; it would go to {}", store.describe());
         return result::print(session.output(), "put", &json!({ "object": object, "written": false }), human);

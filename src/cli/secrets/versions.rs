@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 
 use crate::backends;
 use crate::cli::result;
-use crate::cli::session::{Session, environment_variable};
+use crate::cli::session::Session;
 use crate::error::{Error, Result};
 use crate::image::inspect::human_size;
 
@@ -18,7 +18,7 @@ pub struct Args {
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let config = session.config()?;
-    let store = backends::store(&config, &environment_variable).await?;
+    let store = backends::store(&config).await?;
     let object = super::get::object(&config, &args.name);
     let versions = store.versions(&object).await?;
     if versions.is_empty() {
