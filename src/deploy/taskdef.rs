@@ -185,6 +185,12 @@ impl TaskDefinition {
         Ok((next, changes))
     }
 
+    /// Whether the task ends with this container.
+    pub fn is_essential(&self, container: &str) -> bool {
+        let definition = self.definitions().find(|definition| text(definition, "name") == container);
+        definition.and_then(|definition| definition.get("essential")?.as_bool()).unwrap_or(true)
+    }
+
     /// Where the container's log lines go; `None` when it does not log to CloudWatch Logs.
     pub fn aws_logs(&self, container: &str) -> Option<AwsLogs> {
         let definition = self.definitions().find(|definition| text(definition, "name") == container)?;

@@ -163,7 +163,8 @@ impl Client {
                 .help("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
         })?;
         Ok(Client {
-            endpoint: configured_endpoint(service, sdk).unwrap_or_else(|| public_endpoint(service, sdk, region)),
+            endpoint: configured_endpoint(service, sdk)
+                .unwrap_or_else(|| public_endpoint(service, sdk, region)),
             service,
             region: region.to_owned(),
             http,
@@ -258,7 +259,12 @@ impl Client {
 
     /// The request with its signature (AWS IAM user guide, "Signature Version 4"). The body goes in as its hash only, so
     /// that the signer's own trace cannot show it.
-    fn signed(&self, action: &str, body: Bytes, credentials: Credentials) -> Result<reqwest::Request, String> {
+    fn signed(
+        &self,
+        action: &str,
+        body: Bytes,
+        credentials: Credentials,
+    ) -> Result<reqwest::Request, String> {
         let hash = Digest::of(&body).hex();
         let request = http::Request::post(&self.endpoint)
             .header(http::header::CONTENT_TYPE, "application/x-amz-json-1.1")
@@ -403,8 +409,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_the_cap() {
-        let retry =
-            Retry { attempts: 9, base: Duration::from_millis(100), cap: Duration::from_millis(300) };
+        let retry = Retry { attempts: 9, base: Duration::from_millis(100), cap: Duration::from_millis(300) };
         for attempt in 0..40 {
             assert!(retry.pause(attempt) <= Duration::from_millis(300));
         }

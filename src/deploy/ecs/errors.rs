@@ -16,8 +16,12 @@ impl From<ApiError> for Error {
             _ => error.to_string(),
         };
         let help = match error.code.as_str() {
-            _ if error.is_denied() => format!("allow the action {} in the policy of this user or role", error.action),
-            "UnrecognizedClientException" | "InvalidClientTokenId" | "ExpiredTokenException" => CREDENTIALS.into(),
+            _ if error.is_denied() => {
+                format!("allow the action {} in the policy of this user or role", error.action)
+            }
+            "UnrecognizedClientException" | "InvalidClientTokenId" | "ExpiredTokenException" => {
+                CREDENTIALS.into()
+            }
             "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" => {
                 "check the secret key, and the clock of this machine".into()
             }
@@ -28,7 +32,8 @@ impl From<ApiError> for Error {
     }
 }
 
-const CREDENTIALS: &str = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; with SSO: aws sso login";
+const CREDENTIALS: &str =
+    "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; with SSO: aws sso login";
 
 /// A chain of causes out of lines, the first one outermost; `None` when there are none.
 pub(super) fn chain(lines: impl IntoIterator<Item = String, IntoIter: DoubleEndedIterator>) -> Option<Error> {
