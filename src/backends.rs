@@ -19,8 +19,10 @@ use crate::plan::{self, Request, Source, Start, Until};
 use crate::registry::Registry;
 use crate::registry::auth::docker_config::DockerConfig;
 use crate::registry::auth::{Environment, Known, LoginChain};
-use crate::registry::ecr::Ecr;
+use crate::registry::ecr::{Ecr, EcrConfig, EcrLogins};
 use crate::registry::layout::Layout;
+use crate::registry::remote::retry::RetryPolicy;
+use crate::registry::remote::transport::Http;
 use crate::registry::remote::{Remote, RemoteConfig};
 use crate::release::Parts;
 use crate::release::bases::BaseSource;
@@ -93,7 +95,7 @@ impl Needs {
 /// A secret that is missing or wrong, a backend that the configuration does not allow for.
 pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result<Parts> {
     let secrets = secrets(&config, &needs).await?;
-    let logins = logins(&config, &secrets, lookup)?;
+    let logins = logins(&config, &secrets, lookup).await?;
     let daemon = daemon(lookup)?;
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(daemon.clone(), &config.work_dir()));
     let registry = registry(&config, logins.clone(), lookup).await?;
@@ -135,17 +137,25 @@ async fn secrets(config: &Config, needs: &Needs) -> Result<SecretSet> {
 }
 
 /// Where registry logins come from, first that is there (DESIGN: variables, Docker config, ecs.config).
-fn logins(config: &Config, secrets: &SecretSet, lookup: Lookup<'_>) -> Result<LoginChain> {
+async fn logins(config: &Config, secrets: &SecretSet, lookup: Lookup<'_>) -> Result<LoginChain> {
     let host = match Destination::of(config) {
         Destination::Remote(pattern) => Some(host_of(pattern)?),
         Destination::Layout(_) | Destination::Ecr(_) => None,
     };
-    let chain = docker_logins(host.as_deref(), lookup)?;
+    let mut chain = docker_logins(host.as_deref(), lookup)?;
+    if config.bases.values().any(|base| from_ecr(base.get_ref())) {
+        chain = chain.then(EcrLogins::new(aws().await));
+    }
     let Some(file) = secrets.files.get(ECS_CONFIG) else { return Ok(chain) };
     let found = ecs_config::parse(&file.value, &file.object)?.logins();
     let login = |login: RegistryLogin| Login { username: login.username, password: login.password };
     let found: Logins = found.into_iter().map(|(host, found)| (host, login(found))).collect();
     Ok(chain.then(Known::new("the auth data in ecs.config", found)))
+}
+
+fn from_ecr(base: &BaseConfig) -> bool {
+    let BaseConfig::Image(reference) = base else { return false };
+    reference.split('/').next().is_some_and(|host| host.contains(".dkr.ecr") && host.contains(".amazonaws.com"))
 }
 
 fn docker_logins(host: Option<&str>, lookup: Lookup<'_>) -> Result<LoginChain> {
@@ -193,10 +203,17 @@ fn host_of(pattern: &str) -> Result<String> {
 async fn registry(config: &Config, logins: LoginChain, lookup: Lookup<'_>) -> Result<Arc<dyn Registry>> {
     let project = config.project.get_ref();
     Ok(match Destination::of(config) {
-        Destination::Layout(path) => Arc::new(Layout::new(config.path(path), format!("oci:{path}"))),
+        Destination::Layout(path) => Arc::new(Layout::new(&config.root, path, project)),
         Destination::Ecr(name) => {
-            let endpoint = lookup(ECR_REGISTRY).filter(|host| !host.is_empty());
-            Arc::new(Ecr::connect(&aws().await, name, project, logins, endpoint).await?)
+            let ecr = EcrConfig {
+                pattern: name.to_owned(),
+                project: project.clone(),
+                registry: lookup(ECR_REGISTRY).filter(|host| !host.is_empty()),
+                logins,
+                http: Http::new(),
+                retry: RetryPolicy::default(),
+            };
+            Arc::new(Ecr::connect(&aws().await, ecr).await?)
         }
         Destination::Remote(pattern) => {
             Arc::new(Remote::new(RemoteConfig::new(pattern, project, logins))?)
@@ -315,7 +332,9 @@ pub async fn image_target(
     if let Some(rest) = text.strip_prefix("oci:") {
         let (path, version) = split_layout(rest)?;
         let (folder, image) = path.rsplit_once('/').unwrap_or((".", path));
-        let layout = Layout::new(PathBuf::from(folder), format!("oci:{folder}"));
+        // References that a release prints start at the project's folder.
+        let root = config().map_or_else(|_| PathBuf::from("."), |config| config.root);
+        let layout = Layout::new(root, folder, "");
         let repository = layout.repository(image)?;
         return Ok(ImageTarget { registry: Arc::new(layout), repository, version });
     }
@@ -342,7 +361,7 @@ pub async fn image_target(
     let request = Request { start: Start::Registry, until: Until::Push, images: vec![text.to_owned()] };
     plan::select(&config, &request)?;
     let secrets = secrets(&config, &Needs::to_look(&request)).await?;
-    let registry = registry(&config, logins(&config, &secrets, lookup)?, lookup).await?;
+    let registry = registry(&config, logins(&config, &secrets, lookup).await?, lookup).await?;
     let repository = registry.repository(text)?;
     let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
     let source = source(&config.root).await;
