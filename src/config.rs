@@ -13,6 +13,8 @@ use toml::Spanned;
 mod interpolate;
 mod load;
 
+pub(crate) use load::nearest;
+
 /// The name of the configuration file.
 pub const FILE: &str = "imgforge.toml";
 /// The environment that needs no account anywhere and is taken when none is named.
