@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::engine::Login;
 use crate::error::Result;
 use crate::image::reference::{Reference, Repository, Version};
-use crate::image::{Descriptor, Image, Layer};
+use crate::image::{Content, Descriptor, Image, Layer};
 use crate::progress::Task;
 
 pub mod auth;
@@ -18,6 +18,7 @@ pub mod layout;
 pub mod push;
 pub mod read;
 pub mod remote;
+pub mod verify;
 
 /// A manifest as the registry has it.
 #[derive(Debug, Clone)]
@@ -63,7 +64,17 @@ pub trait Registry: Send + Sync {
     /// The login for a daemon that is to pull from or push to `repository`, when one is known.
     async fn login(&self, repository: &Repository) -> Result<Option<Login>>;
 
-    /// Makes the repository where the registry does not do that on push.
+    /// Where the bytes of a blob of this repository are, for whoever holds an image that was read from it.
+    fn content(&self, repository: &Repository, _digest: &Digest) -> Content {
+        Content::Registry(repository.to_string().into())
+    }
+
+    /// What about the repository should worry its owner (tags that can be moved, no scan); for `doctor`.
+    async fn problems(&self, _repository: &Repository) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes the repository where the registry does not do that on push. Called before anything is put there.
     async fn prepare(&self, repository: &Repository) -> Result<()>;
 
     /// Reads a manifest; `None` when it is not there (or the repository is not).
@@ -121,4 +132,9 @@ pub struct BlobCounts {
     pub mounted: usize,
     /// There before.
     pub present: usize,
+}
+
+/// A pattern of `[registry] repository` with the names filled in.
+pub fn expand(pattern: &str, project: &str, image: &str) -> String {
+    pattern.replace("{image}", image).replace("{project}", project)
 }

@@ -1,1 +1,363 @@
-//! (being written)
+//! The pipeline, top to bottom as the drawing: observe → plan → bases → build → deliver → bake → push → deploy.
+//!
+//! Invariants: nothing is changed before the plan exists; the service is switched last, by digest; a failure at any step
+//! leaves what runs as it was, and the [`Journal`] says what was done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+
+use crate::config::{Config, Target};
+use crate::deploy::{Deployer, Release, ReleasedImage, Running};
+use crate::engine::{Built, Engine};
+use crate::error::{Error, Result};
+use crate::image::reference::{Reference, Repository, Tag, Version};
+use crate::image::{Image, seam};
+use crate::layer::bake::{BakedFile, bake};
+use crate::plan::{Plan, Request, Until};
+use crate::progress::{Reporter, Stage};
+use crate::registry::{Pushed, Registry, push, read};
+use crate::secret::{Secret, SecretSet};
+
+pub mod bases;
+pub mod journal;
+pub mod lock;
+pub mod observe;
+pub mod recipe;
+pub mod source;
+pub mod summary;
+
+use journal::Journal;
+use summary::{ReleasedSummary, Summary};
+
+/// What a pipeline works with: the configuration and one backend of each kind (`backends` makes them).
+pub struct Parts {
+    /// imgforge.toml for one environment.
+    pub config: Config,
+    /// The secret files that this run needs, pinned. Empty when it needs none.
+    pub secrets: SecretSet,
+    /// Where bases come from, by name.
+    pub bases: BTreeMap<String, bases::BaseSource>,
+    /// What builds.
+    pub engine: Arc<dyn Engine>,
+    /// Where images go.
+    pub registry: Arc<dyn Registry>,
+    /// Where they run; none when the configuration has no `[deploy]`.
+    pub deployer: Option<Arc<dyn Deployer>>,
+    /// The values of `[build.secrets]`, by id.
+    pub build_secrets: BTreeMap<String, Secret>,
+}
+
+impl Parts {
+    /// The deployer.
+    ///
+    /// # Errors
+    /// The configuration has none.
+    pub fn deployer(&self) -> Result<&dyn Deployer> {
+        self.deployer.as_deref().ok_or_else(crate::plan::no_deploy)
+    }
+}
+
+/// Does what `plan` says with what was `seen` when it was made.
+///
+/// # Errors
+/// Those of the stages. `journal` then says what was done.
+pub async fn apply(
+    parts: &Parts,
+    plan: &Plan,
+    seen: observe::Seen,
+    progress: &Reporter,
+    journal: &Journal,
+) -> Result<Summary> {
+    let _lock = lock::Lock::take(&parts.config)?;
+    let mut stages = Stages { progress, journal, times: Vec::new() };
+
+    let recipes = stages.run(Stage::Bases, recipe::recipes(parts, plan, &seen, progress)).await?;
+    let built = stages.run(Stage::Build, build(parts, &recipes, &seen, progress, journal)).await?;
+    if plan.until == Until::Build {
+        return Ok(Summary::built(plan, built, stages.times));
+    }
+    let images = stages.run(Stage::Push, deliver(parts, built, progress)).await?;
+    let baked = stages.run(Stage::Bake, async { bake_all(parts, images, &seen.secrets) }).await?;
+    let pushed = stages.run(Stage::Push, push_all(parts, plan, baked, progress, journal)).await?;
+    let mut summary = Summary::pushed(plan, &pushed);
+    if let (Until::Deploy, Some(running)) = (plan.until, &seen.running) {
+        let release = stages.run(Stage::Deploy, release(parts, plan, pushed, progress)).await?;
+        let deployed = deploy(parts, &release, running, progress, journal);
+        summary.deployed = Some(stages.run(Stage::Deploy, deployed).await?);
+    }
+    summary.times = stages.times;
+    Ok(summary)
+}
+
+/// Runs one stage after the other, tells of it, and keeps how long each took.
+struct Stages<'a> {
+    progress: &'a Reporter,
+    journal: &'a Journal,
+    times: Vec<(Stage, u64)>,
+}
+
+impl Stages<'_> {
+    async fn run<T>(&mut self, stage: Stage, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.progress.stage_started(stage);
+        self.journal.enter(stage);
+        let start = Instant::now();
+        let result = work.await?;
+        let millis = start.elapsed().as_millis() as u64;
+        match self.times.iter_mut().find(|(timed, _)| *timed == stage) {
+            Some((_, total)) => *total += millis,
+            None => self.times.push((stage, millis)),
+        }
+        self.progress.stage_finished(stage, millis);
+        Ok(result)
+    }
+}
+
+/// All images at once: what they share, the daemon builds once.
+async fn build(
+    parts: &Parts,
+    recipes: &[crate::engine::Recipe],
+    seen: &observe::Seen,
+    progress: &Reporter,
+    journal: &Journal,
+) -> Result<Vec<Built>> {
+    try_join_all(recipes.iter().map(async |recipe| {
+        let built = parts.engine.build(recipe, &seen.logins, progress).await?;
+        journal.did(format!("built {}", recipe.image));
+        Ok(built)
+    }))
+    .await
+}
+
+/// An image without secrets as a value, on its way to the registry.
+struct Delivered {
+    built: Built,
+    repository: Repository,
+    image: Image,
+}
+
+/// Makes each built image a value: in the registry where the engine can send it there by itself, in files otherwise.
+async fn deliver(parts: &Parts, built: Vec<Built>, progress: &Reporter) -> Result<Vec<Delivered>> {
+    try_join_all(built.into_iter().map(async |built| {
+        let repository = parts.registry.repository(&built.image)?;
+        parts.registry.prepare(&repository).await?;
+        let image = if parts.registry.is_remote() && parts.engine.can_push_to(&repository.host) {
+            send_by_engine(parts, &built, &repository, progress).await?
+        } else {
+            parts.engine.export(&built, progress).await?
+        };
+        Ok(Delivered { built, repository, image })
+    }))
+    .await
+}
+
+/// The engine sends the image under a tag that its id gives, and the value is read back: the image without secrets is what
+/// was built, and a second release finds it there.
+async fn send_by_engine(
+    parts: &Parts,
+    built: &Built,
+    repository: &Repository,
+    progress: &Reporter,
+) -> Result<Image> {
+    let tag: Tag = format!("build-{}", built.id.short()).parse()?;
+    let version = Version::Tag(tag.clone());
+    let registry = parts.registry.as_ref();
+    if let Some(image) = read::read(registry, repository, &version).await?
+        && image.config_descriptor().digest == built.id
+    {
+        progress.task(&built.image, "send without secrets").reused(format!("{tag} is there"));
+        return Ok(image);
+    }
+    let login = registry.login(repository).await?;
+    parts.engine.push(built, repository, &tag, login.as_ref(), progress).await?;
+    let image = read::read(registry, repository, &version).await?.ok_or_else(|| {
+        Error::failed(format!("{repository}:{tag} is not there although the engine sent it"))
+    })?;
+    // The tag could have been moved by someone else in between; the id cannot.
+    if image.config_descriptor().digest != built.id {
+        return Err(Error::failed(format!("{repository}:{tag} holds another image than the one that was built"))
+            .help("something else pushes to this tag; run the same command again"));
+    }
+    Ok(image)
+}
+
+/// Puts the secret layer on each image that lists secrets.
+fn bake_all(parts: &Parts, images: Vec<Delivered>, secrets: &SecretSet) -> Result<Vec<Delivered>> {
+    images
+        .into_iter()
+        .map(|delivered| {
+            let image = bake_one(&parts.config, &delivered.built.image, &delivered.image, secrets)?;
+            Ok(Delivered { image, ..delivered })
+        })
+        .collect()
+}
+
+fn bake_one(config: &Config, name: &str, image: &Image, secrets: &SecretSet) -> Result<Image> {
+    let wanted = &config.images[name].bake;
+    if wanted.is_empty() {
+        return Ok(image.clone());
+    }
+    let mut files = Vec::new();
+    let mut versions = BTreeMap::new();
+    for bake in wanted {
+        let secret = bake.secret.get_ref();
+        let file = &secrets.files[secret];
+        versions.insert(secret.clone(), file.version.clone());
+        files.push(BakedFile {
+            path: bake.path.get_ref().clone(),
+            owner: bake.owner,
+            mode: bake.mode,
+            value: file.value.clone(),
+        });
+    }
+    seam::append(image, bake(&files, &secrets.salt)?, &versions)
+        .map_err(|error| error.context(format!("cannot bake secrets into {name}")))
+}
+
+/// An image in the registry, and what the engine knows of it.
+struct PushedImage {
+    name: String,
+    built: Built,
+    pushed: Pushed,
+}
+
+/// All images at once, each under the release's tag.
+async fn push_all(
+    parts: &Parts,
+    plan: &Plan,
+    images: Vec<Delivered>,
+    progress: &Reporter,
+    journal: &Journal,
+) -> Result<Vec<PushedImage>> {
+    try_join_all(images.into_iter().map(async |delivered| {
+        let Delivered { built, repository, image } = delivered;
+        let tag: Tag = match plan.tag() {
+            Some(tag) => tag.parse()?,
+            None => format!("changed-{}", image.digest().short()).parse()?,
+        };
+        let pushed = push::push(&image, parts.registry.as_ref(), &repository, &[tag], progress).await?;
+        journal.did(format!("pushed {}", built.image));
+        Ok(PushedImage { name: built.image.clone(), built, pushed })
+    }))
+    .await
+}
+
+/// What is deployed: every image by digest. For compose the daemon gets the secret layers straight from here, so that
+/// nothing has to be pulled back.
+async fn release(
+    parts: &Parts,
+    plan: &Plan,
+    pushed: Vec<PushedImage>,
+    progress: &Reporter,
+) -> Result<Release> {
+    let on_daemon = parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    let images = try_join_all(pushed.into_iter().map(async |image| {
+        let PushedImage { name, built, pushed } = image;
+        let local = match on_daemon {
+            true => Some(parts.engine.load(&pushed.image, Some(&built), progress).await?),
+            false => None,
+        };
+        Ok::<_, Error>((name, ReleasedImage { reference: pushed.reference, local, image: Some(pushed.image) }))
+    }))
+    .await?;
+    Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
+}
+
+/// Finds the images of a release that is in the registry already, so that it can be deployed without a build.
+///
+/// # Errors
+/// An image is not there.
+pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Reference>) -> Result<Release> {
+    let on_daemon = parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    let images = try_join_all(plan.images.iter().map(async |planned| {
+        let name = &planned.image;
+        let (repository, version) = match chosen.get(name) {
+            Some(reference) => (reference.repository.clone(), reference.version()),
+            None => {
+                let tag = plan.tag().ok_or_else(|| {
+                    Error::refused("the sources are in no commit, so there is no tag to find their images by")
+                        .help(format!("name the image: --image {name}=REPOSITORY@sha256:…, or release it"))
+                })?;
+                (parts.registry.repository(name)?, Version::Tag(tag.parse()?))
+            }
+        };
+        let registry = parts.registry.as_ref();
+        let image = read::read(registry, &repository, &version).await?.ok_or_else(|| {
+            Error::refused(format!("there is no image {repository} {version}"))
+                .help("push it first with `imgforge push`")
+        })?;
+        let local = match on_daemon && !registry.is_remote() {
+            true => Some(parts.engine.load(&image, None, &Reporter::silent()).await?),
+            false => None,
+        };
+        let reference = Reference { repository, tag: None, digest: Some(image.digest()) };
+        Ok::<_, Error>((name.clone(), ReleasedImage { reference, local, image: Some(image) }))
+    }))
+    .await?;
+    Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
+}
+
+/// Once-tasks, switch, verify. Until the switch nothing that runs is touched.
+///
+/// # Errors
+/// A once-task's failure stops before the switch; a failing switch goes back to what ran before.
+pub async fn deploy(
+    parts: &Parts,
+    release: &Release,
+    running: &Running,
+    progress: &Reporter,
+    journal: &Journal,
+) -> Result<crate::deploy::Deployed> {
+    let deployer = parts.deployer()?;
+    let prepared = deployer.prepare(release, running, progress).await?;
+    if !prepared.unchanged {
+        for task in parts.config.deploy.iter().flat_map(|deploy| &deploy.once) {
+            let exit = deployer.run_once(&prepared, task, progress).await;
+            let failed = match exit {
+                Ok(exit) if exit.code == 0 => {
+                    journal.did(format!("ran {}", task.name));
+                    continue;
+                }
+                Ok(exit) => Error::failed(format!("once-task {} ended with code {}", task.name, exit.code)),
+                Err(error) => error.context(format!("once-task {} failed", task.name)),
+            };
+            deployer.discard(&prepared).await?;
+            return Err(failed.help(format!(
+                "the service was not switched; mend it and run the same command again, or try it alone: \
+                 imgforge run {} -- {}",
+                task.container,
+                task.command.join(" ")
+            )));
+        }
+    }
+    journal.switching();
+    let deployed = deployer.apply(&prepared, running, progress).await?;
+    journal.did(format!("deployed {}", deployed.description));
+    Ok(deployed)
+}
+
+/// Looks, and makes the plan of `request`.
+///
+/// # Errors
+/// What was asked for cannot be done.
+pub async fn plan(parts: &Parts, request: &Request) -> Result<(Plan, observe::Seen)> {
+    let (observed, seen) = observe::observe(parts, request).await?;
+    Ok((Plan::new(&parts.config, request, observed)?, seen))
+}
+
+impl PushedImage {
+    fn summary(&self) -> ReleasedSummary {
+        ReleasedSummary {
+            image: self.name.clone(),
+            reference: Some(self.pushed.reference.to_string()),
+            digest: self.pushed.image.digest(),
+            size: self.pushed.image.size(),
+            built: !self.built.reused,
+            uploaded: self.pushed.uploaded,
+            blobs: self.pushed.blobs,
+            secrets: seam::versions(&self.pushed.image),
+        }
+    }
+}

@@ -162,6 +162,11 @@ pub struct SecretSet {
 }
 
 impl SecretSet {
+    /// No secret files at all.
+    pub fn none() -> Self {
+        SecretSet { files: BTreeMap::new(), salt: Secret::new(Vec::new()) }
+    }
+
     /// The versions that a run is pinned to, by name. This may be shown.
     pub fn versions(&self) -> BTreeMap<String, Version> {
         self.files.iter().map(|(name, file)| (name.clone(), file.version.clone())).collect()

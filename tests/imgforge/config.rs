@@ -1,1 +1,158 @@
-//! (being written)
+//! imgforge.toml: what is read from it, and how each mistake is told. No daemon, no network.
+
+use imgforge::config::{BaseConfig, BuildSecret, Config, Mode, Owner, Store, Target};
+use imgforge::error::{Error, Kind};
+
+/// The example of docs/configuration.md, with every table.
+const FULL: &str = include_str!("config/full.toml");
+
+fn environment(name: &str) -> Option<String> {
+    (name == "BUCKET_NAME").then(|| "shop-secrets".to_owned())
+}
+
+fn parse(text: &str, environment_name: Option<&str>) -> Result<Config, Error> {
+    Config::parse("/site".into(), text, environment_name, &environment)
+}
+
+fn error(text: &str) -> Error {
+    parse(text, None).map(|_| ()).unwrap_err()
+}
+
+/// What, line:column, help.
+fn told(error: &Error) -> String {
+    let (line, column) = error.located().map(|place| place.line_column()).unwrap_or_default();
+    format!("{} @{line}:{column} {}", error.what(), error.help_text().unwrap_or("-"))
+}
+
+#[test]
+fn every_table_is_read() {
+    let config = parse(FULL, None).unwrap();
+    assert_eq!(config.project.get_ref(), "shop");
+    let secrets = config.secrets.as_ref().unwrap();
+    assert_eq!(secrets.store, Store::Dir("secrets".into()));
+    assert_eq!(config.build.secrets["pip_token"], BuildSecret::Env("PIP_TOKEN".into()));
+    assert!(
+        matches!(config.bases["python"].get_ref(), BaseConfig::Debian(debian) if debian.suite == "bookworm")
+    );
+    let bake = &config.images["web"].bake;
+    assert_eq!((bake[0].owner, bake[0].mode), (Owner { uid: 1000, gid: 1000 }, Mode(0o400)));
+    assert_eq!((bake[1].owner, bake[1].mode), (Owner { uid: 0, gid: 0 }, Mode(0o440)));
+    assert_eq!(config.deploy.as_ref().unwrap().once[0].command[1], "manage.py");
+}
+
+#[test]
+fn an_environment_lies_over_the_file_and_variables_are_filled_in() {
+    let config = parse(FULL, Some("production")).unwrap();
+    let secrets = config.secrets.as_ref().unwrap();
+    assert_eq!(secrets.store, Store::S3 { bucket: "shop-secrets".into(), prefix: "live".into() });
+    assert_eq!(secrets.files.len(), 2, "what the overlay does not name stays");
+    let deploy = config.deploy.as_ref().unwrap();
+    assert_eq!(*deploy.target.get_ref(), Target::Ecs);
+    assert_eq!(deploy.once.len(), 1);
+    assert!(
+        matches!(config.bases["python"].get_ref(), BaseConfig::Image(image) if image == "python:3.13-slim")
+    );
+}
+
+#[test]
+fn the_default_environment_needs_no_variable_of_another() {
+    let config = Config::parse("/site".into(), FULL, None, &|_| None).unwrap();
+    assert_eq!(config.environment, "local");
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_named_where_it_is_needed() {
+    let error = Config::parse("/site".into(), FULL, Some("production"), &|_| None).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert_eq!(error.what(), "the environment variable BUCKET_NAME is not set");
+    let place = error.located().unwrap();
+    assert!(place.text[place.span.clone()].contains("${BUCKET_NAME}"));
+}
+
+#[test]
+fn mistakes_are_told_with_their_place_and_the_way_out() {
+    let cases = [
+        ("projet = \"shop\"", "unknown key \"projet\" @1:1 did you mean \"project\"?"),
+        (
+            "project = \"shop\"\n[images.web]\ndockerfil = \"x\"",
+            "unknown key \"dockerfil\" @3:1 did you mean \"dockerfile\"?",
+        ),
+        ("project = \"shop\"\n[deploy]\ntarget = \"ec2\"", "unknown key \"ec2\" @3:10 did you mean \"ecs\"?"),
+        ("project = \"Shop\"", "a project's name is lower case letters, digits and dashes @1:11"),
+        ("project = shop", "imgforge.toml is not valid TOML:"),
+        ("[images.web]\ndockerfile = \"x\"", "missing field `project` @"),
+        (
+            "project = \"shop\"\n[bases.python]\nimage = \"a\"\n[images.web]\nbase = \"pyhton\"",
+            "image \"web\" starts from an unknown base @5:8 did you mean \"python\"?",
+        ),
+        (
+            "project = \"shop\"\n[bases.python]\nimage = \"a\"\nlayout = \"b\"",
+            "a base has exactly one of: image, layout, debian @",
+        ),
+        (
+            "project = \"shop\"\n[secrets]\nstore = \"ftp://x\"",
+            "a secret store is \"s3://BUCKET[/prefix]\" or \"dir:PATH\" @3:9",
+        ),
+        (
+            "project = \"shop\"\n[images.web]\nbake = [{ secret = \"settings\", path = \"/s\" }]",
+            "unknown secret file \"settings\" @3:20 name it under [secrets.files]",
+        ),
+        ("project = \"shop\"\n[deploy]\ntarget = \"ecs\"", "target \"ecs\" needs a cluster @3:10"),
+        (
+            "project = \"shop\"\n[deploy]\ntarget = \"compose\"\ntimeout = \"soon\"",
+            "a duration such as \"90s\" or \"15m\" is wanted @4:11",
+        ),
+    ];
+    for (text, want) in cases {
+        let error = error(text);
+        assert_eq!(error.kind(), Kind::Config, "{text}");
+        let told = told(&error);
+        assert!(told.starts_with(want), "{text}\n  told: {told}\n  want: {want}");
+    }
+}
+
+#[test]
+fn owners_modes_and_paths_of_baked_files_are_checked() {
+    let bake = |file: &str| {
+        format!(
+            "project = \"shop\"\n[secrets]\nstore = \"dir:s\"\nfiles = {{ a = \"a.py\" }}\n\
+             [images.web]\nbake = [{{ secret = \"a\", {file} }}]"
+        )
+    };
+    let cases = [
+        ("path = \"/s\", owner = \"docker\"", "an owner is \"UID:GID\" in numbers"),
+        ("path = \"/s\", mode = \"999\"", "a mode is an octal string"),
+        ("path = \"/s\", mode = \"4755\"", "a mode is an octal string"),
+        ("path = \"s\"", "a baked file's path is absolute and plain"),
+        ("path = \"/a/../s\"", "a baked file's path is absolute and plain"),
+        ("path = \"/a/\"", "a baked file's path is absolute and plain"),
+        ("path = \"/a/.wh.s\"", "a baked file's path is absolute and plain"),
+    ];
+    for (file, want) in cases {
+        let error = error(&bake(file));
+        assert!(error.what().starts_with(want), "{file}: {}", error.what());
+    }
+    assert!(parse(&bake("path = \"/s\", mode = \"0440\""), None).is_ok());
+}
+
+#[test]
+fn a_typo_in_an_environment_that_is_not_in_use_is_found() {
+    let error = error("project = \"shop\"\n[env.production]\nregistri.repository = \"x\"");
+    assert!(
+        told(&error).starts_with("unknown key \"registri\" @3:1 did you mean \"registry\"?"),
+        "{}",
+        told(&error)
+    );
+}
+
+#[test]
+fn an_unknown_environment_is_told_with_the_nearest() {
+    let error = parse(FULL, Some("prodution")).map(|_| ()).unwrap_err();
+    assert_eq!(error.help_text(), Some("did you mean \"production\"?"));
+}
+
+#[test]
+fn blue_green_is_refused_before_anything_starts() {
+    let text = "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\ncluster = \"c\"\nservice = \"s\"\nstrategy = \"blue-green\"";
+    assert_eq!(error(text).kind(), Kind::Refused);
+}

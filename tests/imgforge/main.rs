@@ -4,7 +4,6 @@
 
 mod architecture;
 mod bases;
-mod cli;
 mod compose;
 mod config;
 mod ecs;

@@ -1,1 +1,4 @@
 //! Parts that several test modules use.
+pub mod program;
+pub mod tiny;
+pub mod moto;

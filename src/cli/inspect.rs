@@ -1,0 +1,30 @@
+//! `imgforge inspect`: what an image is made of.
+
+use clap::Args as ClapArgs;
+
+use super::result;
+use super::session::Session;
+use crate::backends;
+use crate::error::{Error, Result};
+use crate::image::inspect;
+use crate::registry::read;
+
+/// Show an image's layers, its secret layer and which secret versions are in it
+#[derive(ClapArgs)]
+#[command(after_help = "Examples:\n  imgforge inspect web                    the image of this commit in [registry]\n  \
+    imgforge inspect docker.io/user/shop-web:1.2\n  imgforge inspect oci:.imgforge/images/web@sha256:…")]
+pub struct Args {
+    /// An image's name in imgforge.toml, a reference, or oci:PATH[:TAG|@DIGEST]
+    image: String,
+}
+
+pub async fn run(session: &Session, args: Args) -> Result<()> {
+    let target = backends::image_target(&args.image, || session.config(), &super::session::environment_variable).await?;
+    let image = read::read(target.registry.as_ref(), &target.repository, &target.version).await?;
+    let image = image.ok_or_else(|| {
+        Error::failed(format!("there is no image {} {}", target.repository, target.version))
+            .help("check the name; `imgforge push` puts this commit's images there")
+    })?;
+    let inspected = inspect::inspect(&image)?;
+    result::print(session.output(), "inspect", &inspected, &inspected)
+}

@@ -1,0 +1,108 @@
+//! Looks at everything a plan depends on, before anything is changed: sources, bases, engine, repositories, the service.
+//!
+//! Independent things are looked at together; the first refusal ends it.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::{OptionFuture, try_join_all};
+use futures_util::try_join;
+
+use super::bases::{self, ReadyBase};
+use super::{Parts, source};
+use crate::deploy::Running;
+use crate::engine::Logins;
+use crate::error::{Error, Result};
+use crate::plan::{self, Observed, PlannedDeploy, Request, Until};
+use crate::secret::SecretSet;
+
+/// What was seen, for the stages that come after the plan.
+pub struct Seen {
+    /// The secret files, pinned.
+    pub secrets: SecretSet,
+    /// The bases, by name: ready, or what to make.
+    pub bases: BTreeMap<String, ReadyBase>,
+    /// Logins for the registries that bases come from.
+    pub logins: Logins,
+    /// What runs, when the request goes that far.
+    pub running: Option<Running>,
+}
+
+/// Looks. Changes nothing.
+pub(super) async fn observe(
+    parts: &Parts,
+    request: &Request,
+) -> Result<(Observed, Seen)> {
+    let config = &parts.config;
+    let images: Vec<String> = plan::select(config, request)?.cloned().collect();
+    check_files(parts, &images)?;
+    let used = images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref());
+    let used: std::collections::BTreeSet<&String> = used.collect();
+
+    // Bases are for the engine's platform, so it is asked first.
+    let platform = parts.engine.check().await?.platform;
+    let observed_bases = try_join_all(used.into_iter().map(async |name| {
+        let base = bases::observe(&parts.bases[name], name, config, &platform).await;
+        base.map(|base| (name.clone(), base))
+    }));
+    let once = config.deploy.iter().flat_map(|deploy| deploy.once.clone()).collect::<Vec<_>>();
+    let running: OptionFuture<_> = match request.until {
+        Until::Deploy => Some(parts.deployer()?.observe(&images, &once)).into(),
+        Until::Build | Until::Push => None.into(),
+    };
+    let running = async { running.await.transpose() };
+    let source = async { Ok(source::source(&config.root).await) };
+    let (source, observed_bases, running) = try_join!(source, observed_bases, running)?;
+
+    let mut repositories = BTreeMap::new();
+    if request.until != Until::Build {
+        for name in &images {
+            repositories.insert(name.clone(), parts.registry.repository(name)?.to_string());
+        }
+    }
+    let planned_deploy = match (&parts.deployer, &running) {
+        (Some(deployer), Some(running)) => Some(PlannedDeploy {
+            target: deployer.describe(),
+            running: running.description.clone(),
+            once: plan::once_words(&once),
+        }),
+        _ => None,
+    };
+    let mut logins = Logins::new();
+    let mut planned_bases = BTreeMap::new();
+    let mut ready = BTreeMap::new();
+    for (name, base) in observed_bases {
+        if let Some((host, login)) = base.login {
+            logins.insert(host, login);
+        }
+        planned_bases.insert(name.clone(), base.planned);
+        ready.insert(name, base.ready);
+    }
+    let secrets = parts.secrets.clone();
+    let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
+    let observed =
+        Observed { source, secrets: versions, bases: planned_bases, repositories, running: planned_deploy };
+    Ok((observed, Seen { secrets, bases: ready, logins, running }))
+}
+
+/// The files that imgforge.toml names are there.
+fn check_files(parts: &Parts, images: &[String]) -> Result<()> {
+    for name in images {
+        let image = &parts.config.images[name];
+        if let Some(dockerfile) = &image.dockerfile
+            && !parts.config.path(dockerfile.get_ref()).is_file()
+        {
+            return Err(Error::config(format!(
+                "image {name:?} is built from {}, which is not there",
+                dockerfile.get_ref().display()
+            ))
+            .help("paths in imgforge.toml start at its own folder"));
+        }
+        if !parts.config.path(&image.context).is_dir() {
+            return Err(Error::config(format!(
+                "image {name:?} has the build context {}, which is no folder",
+                image.context.display()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Turns the configuration of an image into the recipe that an engine gets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::try_join_all;
+
+use super::observe::Seen;
+use super::{Parts, bases};
+use crate::base::Base;
+use crate::config::Config;
+use crate::engine::Recipe;
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::progress::Reporter;
+
+/// The recipes of a plan, with their bases made.
+pub(super) async fn recipes(
+    parts: &Parts,
+    plan: &Plan,
+    seen: &Seen,
+    progress: &Reporter,
+) -> Result<Vec<Recipe>> {
+    let made = try_join_all(plan.bases.keys().map(async |name| {
+        let base = bases::ready(&seen.bases[name], name, &parts.config, progress).await;
+        base.map(|base| (name.clone(), base))
+    }))
+    .await?;
+    let made: BTreeMap<String, Base> = made.into_iter().collect();
+    Ok(plan.images.iter().map(|planned| recipe(parts, &planned.image, &made)).collect())
+}
+
+fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<String, Base>) -> Recipe {
+    let config = &parts.config;
+    let image = &config.images[name];
+    let context = normal(&config.path(&image.context));
+    let dockerfile = image.dockerfile.as_ref().map(|path| normal(&config.path(path.get_ref())));
+    let mut args = config.build.args.clone();
+    args.extend(image.args.clone());
+    Recipe {
+        project: config.project.get_ref().clone(),
+        image: name.to_owned(),
+        base: image.base.as_ref().map(|base| bases[base.get_ref()].clone()),
+        dockerfile: dockerfile.unwrap_or_else(|| context.join("Dockerfile")),
+        withheld: withheld(config, &context),
+        context,
+        target: image.target.clone(),
+        args,
+        secrets: parts.build_secrets.clone(),
+    }
+}
+
+/// What no build may see, relative to the context: the secret store's folder and imgforge's own.
+fn withheld(config: &Config, context: &Path) -> Vec<PathBuf> {
+    let below = |path: PathBuf| normal(&path).strip_prefix(context).map(Path::to_path_buf).ok();
+    let paths = config.secrets_dir().into_iter().chain([config.work_dir()]);
+    paths.filter_map(below).filter(|path| !path.as_os_str().is_empty()).collect()
+}
+
+/// Without `.` and `..`, by the words alone.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse("/site".into(), text, None, &|_| None).unwrap()
+    }
+
+    #[test]
+    fn the_secrets_folder_is_withheld_wherever_the_context_is() {
+        let config = config("project = \"shop\"\n[secrets]\nstore = \"dir:./deploy/../secrets\"\n");
+        let paths = |context: &str| withheld(&config, Path::new(context));
+        assert_eq!(paths("/site"), [PathBuf::from("secrets"), PathBuf::from(".imgforge")]);
+        assert_eq!(paths("/"), [PathBuf::from("site/secrets"), PathBuf::from("site/.imgforge")]);
+        assert_eq!(paths("/site/web"), [] as [PathBuf; 0]);
+    }
+}

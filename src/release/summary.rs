@@ -1,0 +1,71 @@
+//! What a run came to: digests, sizes, what was reused, and times.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::PushedImage;
+use crate::deploy::Deployed;
+use crate::digest::Digest;
+use crate::engine::Built;
+use crate::plan::Plan;
+use crate::progress::Stage;
+use crate::registry::BlobCounts;
+
+/// One image of a summary.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReleasedSummary {
+    /// Its name in imgforge.toml.
+    pub image: String,
+    /// Where it is, by digest; none when it was only built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The manifest's digest, or the engine's id of an image that was only built.
+    pub digest: Digest,
+    /// Bytes of all layers, compressed; 0 when it was only built.
+    pub size: u64,
+    /// Whether the engine made something new.
+    pub built: bool,
+    /// Bytes that were uploaded.
+    pub uploaded: u64,
+    /// How its blobs got there.
+    pub blobs: BlobCounts,
+    /// The secret versions in it.
+    pub secrets: BTreeMap<String, String>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The release's id.
+    pub release: String,
+    /// Its images.
+    pub images: Vec<ReleasedSummary>,
+    /// What runs now, when it was deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Deployed>,
+    /// Milliseconds of each stage.
+    pub times: Vec<(Stage, u64)>,
+}
+
+impl Summary {
+    pub(super) fn built(plan: &Plan, built: Vec<Built>, times: Vec<(Stage, u64)>) -> Self {
+        let image = |built: Built| ReleasedSummary {
+            image: built.image,
+            reference: None,
+            digest: built.id,
+            size: 0,
+            built: !built.reused,
+            uploaded: 0,
+            blobs: BlobCounts::default(),
+            secrets: BTreeMap::new(),
+        };
+        let images = built.into_iter().map(image).collect();
+        Summary { release: plan.release.clone(), images, deployed: None, times }
+    }
+
+    pub(super) fn pushed(plan: &Plan, pushed: &[PushedImage]) -> Self {
+        let images = pushed.iter().map(PushedImage::summary).collect();
+        Summary { release: plan.release.clone(), images, deployed: None, times: Vec::new() }
+    }
+}
