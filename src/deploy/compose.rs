@@ -90,10 +90,7 @@ impl ComposeDeployer {
     /// [`Kind::Refused`] when nothing was released yet, [`Kind::Failed`] when a container does not become well.
     pub async fn up(&self, progress: &Reporter) -> Result<Deployed> {
         let tool = self.compose.find().await?;
-        let images = self.recorded().await?.ok_or_else(|| {
-            Error::refused(format!("nothing was released to {} yet", self.describe()))
-                .help("imgforge release")
-        })?;
+        let images = self.released().await?;
         let before = self.containers().await?;
         self.switch(tool, &images, &before, progress).await
     }
@@ -114,6 +111,47 @@ impl ComposeDeployer {
         self.compose.run(tool, &arguments, &images, &|line| task.detail(line)).await?;
         task.done("");
         Ok(())
+    }
+
+    /// What [`ComposeDeployer::up`] would do, in words. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`ComposeDeployer::up`], before it begins.
+    pub async fn describe_up(&self) -> Result<String> {
+        let tool = self.compose.find().await?;
+        let images = self.released().await?;
+        let services = self.services(tool, &images).await?;
+        let started: Vec<&str> = services
+            .0
+            .iter()
+            .filter(|(_, service)| !service.on_demand)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let what = if self.is_up(tool, &images).await? { "runs already:" } else { "would start" };
+        Ok(format!("{} {what} {}", self.describe(), started.join(", ")))
+    }
+
+    /// What [`ComposeDeployer::down`] would do, or did, in words. Changes nothing.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub async fn describe_down(&self, volumes: Volumes) -> Result<String> {
+        let containers = self.containers().await?;
+        if containers.is_empty() && volumes == Volumes::Keep {
+            return Ok(format!("{}: nothing runs", self.describe()));
+        }
+        let volumes = match volumes {
+            Volumes::Keep => "volumes stay",
+            Volumes::Remove => "volumes go too",
+        };
+        Ok(format!("{}: stop {}; {volumes}", self.description(&containers), names(&containers)))
+    }
+
+    async fn released(&self) -> Result<Images> {
+        self.recorded().await?.ok_or_else(|| {
+            Error::refused(format!("nothing was released to {} yet", self.describe()))
+                .help("imgforge release")
+        })
     }
 
     fn placeholders(&self) -> Images {

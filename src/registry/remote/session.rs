@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
-use super::transport::{Http, IDLE, endpoint};
 use super::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
+use super::transport::{Http, IDLE, endpoint};
 use crate::error::{Error, Result};
 use crate::registry::auth::challenge::Challenge;
 use crate::registry::auth::token::{Authenticator, Scope};

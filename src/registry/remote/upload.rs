@@ -17,9 +17,9 @@ use tokio_util::io::ReaderStream;
 use url::Url;
 
 use super::Remote;
-use super::transport::IDLE;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
 use super::session::{Answer, Call, silent, unreachable};
+use super::transport::IDLE;
 use crate::error::{Error, Result};
 use crate::image::Descriptor;
 use crate::image::reference::Repository;
@@ -133,7 +133,9 @@ impl Upload<'_> {
 
     fn unreadable(&self, error: io::Error) -> Error {
         match &self.source {
-            Source::File(path) if is_wrong_content(&error) || error.kind() == io::ErrorKind::UnexpectedEof => {
+            Source::File(path)
+                if is_wrong_content(&error) || error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
                 Error::failed(format!("{} is no longer the layer that it was", path.display()))
                     .help(format!("remove {} and run the same command again", path.display()))
                     .because(error)
@@ -218,7 +220,10 @@ impl Upload<'_> {
     /// Whether the closing PUT made it. False when the upload is gone and another one should be begun.
     async fn is_taken(&self, answer: &Answer, tries: &mut Tries<'_>) -> Result<bool> {
         if answer.status.is_success() {
-            return self.remote.check_answered(answer, self.descriptor.digest, self.repository).map(|()| true);
+            return self
+                .remote
+                .check_answered(answer, self.descriptor.digest, self.repository)
+                .map(|()| true);
         }
         // The answer to an earlier try may have been lost after the registry had taken the blob.
         if self.is_there().await {
