@@ -15,7 +15,7 @@ use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Login, Logins};
 use crate::error::{Error, Result};
 use crate::image::reference::{Reference, Repository, Tag, Version};
-use crate::plan::{self, Request, Source, Until};
+use crate::plan::{self, Request, Source, Start, Until};
 use crate::registry::Registry;
 use crate::registry::auth::docker_config::DockerConfig;
 use crate::registry::auth::{Environment, Known, LoginChain};
@@ -339,7 +339,7 @@ pub async fn image_target(
         return Ok(ImageTarget { registry, repository, version });
     }
     let config = config()?;
-    let request = Request { until: Until::Push, images: vec![text.to_owned()] };
+    let request = Request { start: Start::Registry, until: Until::Push, images: vec![text.to_owned()] };
     plan::select(&config, &request)?;
     let secrets = secrets(&config, &Needs::to_look(&request)).await?;
     let registry = registry(&config, logins(&config, &secrets, lookup)?, lookup).await?;

@@ -24,9 +24,20 @@ pub enum Until {
     Deploy,
 }
 
+/// Where the images of a run come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// They are built.
+    Sources,
+    /// They are in the registry. No daemon is needed to find them.
+    Registry,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// Where to begin.
+    pub start: Start,
     /// How far to go.
     pub until: Until,
     /// These images only; all when empty.
@@ -352,7 +363,12 @@ mod tests {
                 repositories: BTreeMap::new(),
                 running: None,
             };
-            Plan::new(&config, &Request { until: Until::Push, images: Vec::new() }, observed).unwrap()
+            Plan::new(
+                &config,
+                &Request { start: Start::Sources, until: Until::Push, images: Vec::new() },
+                observed,
+            )
+            .unwrap()
         };
         assert_eq!(plan(Source::Commit { id: "a".repeat(40) }).tag(), Some("aaaaaaaaaaaa"));
         assert_eq!(plan(Source::Changed { id: "a".repeat(40) }).tag(), None);

@@ -79,7 +79,7 @@ pub async fn apply(
     if plan.until == Until::Build {
         return Ok(Summary::built(plan, built, stages.times));
     }
-    let images = stages.run(Stage::Push, deliver(parts, built, progress)).await?;
+    let images = stages.run(Stage::Push, deliver(parts, built, &seen.platform, progress)).await?;
     let baked = stages.run(Stage::Bake, async { bake_all(parts, images, &seen.secrets) }).await?;
     let pushed = stages.run(Stage::Push, push_all(parts, plan, baked, progress, journal)).await?;
     let mut summary = Summary::pushed(plan, &pushed);
@@ -139,12 +139,17 @@ struct Delivered {
 }
 
 /// Makes each built image a value: in the registry where the engine can send it there by itself, in files otherwise.
-async fn deliver(parts: &Parts, built: Vec<Built>, progress: &Reporter) -> Result<Vec<Delivered>> {
+async fn deliver(
+    parts: &Parts,
+    built: Vec<Built>,
+    platform: &str,
+    progress: &Reporter,
+) -> Result<Vec<Delivered>> {
     try_join_all(built.into_iter().map(async |built| {
         let repository = parts.registry.repository(&built.image)?;
         parts.registry.prepare(&repository).await?;
         let image = if parts.registry.is_remote() && parts.engine.can_push_to(&repository.host) {
-            send_by_engine(parts, &built, &repository, progress).await?
+            send_by_engine(parts, &built, &repository, platform, progress).await?
         } else {
             parts.engine.export(&built, progress).await?
         };
@@ -159,12 +164,13 @@ async fn send_by_engine(
     parts: &Parts,
     built: &Built,
     repository: &Repository,
+    platform: &str,
     progress: &Reporter,
 ) -> Result<Image> {
     let tag: Tag = format!("build-{}", built.id.short()).parse()?;
     let version = Version::Tag(tag.clone());
     let registry = parts.registry.as_ref();
-    if let Some(image) = read::read(registry, repository, &version).await?
+    if let Some(image) = read::read(registry, repository, &version, platform).await?
         && image.config_descriptor().digest == built.id
     {
         progress.task(&built.image, "send without secrets").reused(format!("{tag} is there"));
@@ -172,7 +178,7 @@ async fn send_by_engine(
     }
     let login = registry.login(repository).await?;
     parts.engine.push(built, repository, &tag, login.as_ref(), progress).await?;
-    let image = read::read(registry, repository, &version).await?.ok_or_else(|| {
+    let image = read::read(registry, repository, &version, platform).await?.ok_or_else(|| {
         Error::failed(format!("{repository}:{tag} is not there although the engine sent it"))
     })?;
     // The tag could have been moved by someone else in between; the id cannot.
@@ -220,6 +226,8 @@ fn bake_one(config: &Config, name: &str, image: &Image, secrets: &SecretSet) -> 
 struct PushedImage {
     name: String,
     built: Built,
+    /// As it was baked: its secret layer is in memory.
+    image: Image,
     pushed: Pushed,
 }
 
@@ -237,9 +245,9 @@ async fn push_all(
             Some(tag) => tag.parse()?,
             None => format!("changed-{}", image.digest().short()).parse()?,
         };
-        let pushed = push::push(&image, parts.registry.as_ref(), &repository, &[tag], progress).await?;
+        let pushed = push::push(&built.image, &image, parts.registry.as_ref(), &repository, &[tag], progress).await?;
         journal.did(format!("pushed {}", built.image));
-        Ok(PushedImage { name: built.image.clone(), built, pushed })
+        Ok(PushedImage { name: built.image.clone(), built, image, pushed })
     }))
     .await
 }
@@ -253,13 +261,13 @@ async fn release(
     progress: &Reporter,
 ) -> Result<Release> {
     let on_daemon = parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
-    let images = try_join_all(pushed.into_iter().map(async |image| {
-        let PushedImage { name, built, pushed } = image;
+    let images = try_join_all(pushed.into_iter().map(async |pushed| {
+        let PushedImage { name, built, image, pushed } = pushed;
         let local = match on_daemon {
-            true => Some(parts.engine.load(&pushed.image, Some(&built), progress).await?),
+            true => Some(parts.engine.load(&image, Some(&built), progress).await?),
             false => None,
         };
-        Ok::<_, Error>((name, ReleasedImage { reference: pushed.reference, local, image: Some(pushed.image) }))
+        Ok::<_, Error>((name, ReleasedImage { reference: pushed.reference, local, image: Some(image) }))
     }))
     .await?;
     Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
@@ -269,7 +277,12 @@ async fn release(
 ///
 /// # Errors
 /// An image is not there.
-pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Reference>) -> Result<Release> {
+pub async fn find(
+    parts: &Parts,
+    plan: &Plan,
+    chosen: &BTreeMap<String, Reference>,
+    progress: &Reporter,
+) -> Result<Release> {
     let on_daemon = parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
     let images = try_join_all(plan.images.iter().map(async |planned| {
         let name = &planned.image;
@@ -284,16 +297,23 @@ pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Referenc
             }
         };
         let registry = parts.registry.as_ref();
-        let image = read::read(registry, &repository, &version).await?.ok_or_else(|| {
+        let missing = || {
             Error::refused(format!("there is no image {repository} {version}"))
                 .help("push it first with `imgforge push`")
-        })?;
+        };
+        let digest = registry.head(&repository, &version).await?.ok_or_else(missing)?;
+        // A layout on disk is nothing that a daemon could pull from.
         let local = match on_daemon && !registry.is_remote() {
-            true => Some(parts.engine.load(&image, None, &Reporter::silent()).await?),
+            true => {
+                let platform = parts.engine.check().await?.platform;
+                let version = Version::Digest(digest);
+                let image = read::read(registry, &repository, &version, &platform).await?.ok_or_else(missing)?;
+                Some(parts.engine.load(&image, None, progress).await?)
+            }
             false => None,
         };
-        let reference = Reference { repository, tag: None, digest: Some(image.digest()) };
-        Ok::<_, Error>((name.clone(), ReleasedImage { reference, local, image: Some(image) }))
+        let reference = Reference { repository: repository.clone(), tag: None, digest: Some(digest) };
+        Ok::<_, Error>((name.clone(), ReleasedImage { reference, local, image: None }))
     }))
     .await?;
     Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })

@@ -10,7 +10,7 @@ use crate::doctor::{Check, Outcome};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::error::Error;
-use crate::plan::{Request, Source, Until};
+use crate::plan::{Request, Source, Start, Until};
 use crate::registry::Registry;
 use crate::registry::auth::LoginChain;
 use crate::release::source::source;
@@ -19,7 +19,7 @@ use crate::secret::pinned::{self, SaltPolicy, Wanted};
 
 /// Every check that this configuration gives rise to.
 pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
-    let everything = Needs::to_look(&Request { until: Until::Deploy, images: Vec::new() });
+    let everything = Needs::to_look(&Request { start: Start::Sources, until: Until::Deploy, images: Vec::new() });
     let mut checks = vec![configuration(config), sources(config), engine(config, lookup), base_tools(config)];
     checks.push(match build_secrets(config, &everything, lookup) {
         Ok(secrets) if secrets.is_empty() => skip("build", "no build secrets are configured"),

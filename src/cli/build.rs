@@ -6,7 +6,7 @@ use super::release::{self, Images};
 use super::plan;
 use super::session::Session;
 use crate::error::Result;
-use crate::plan::{Request, Until};
+use crate::plan::{Request, Start, Until};
 
 /// Build the images, without secrets; they stay with the engine
 #[derive(ClapArgs)]
@@ -20,6 +20,6 @@ pub struct Args {
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
-    let request = Request { until: Until::Build, images: args.images.images };
+    let request = Request { start: Start::Sources, until: Until::Build, images: args.images.images };
     if args.dry_run { plan::print(session, &request).await } else { release::apply(session, &request).await }
 }

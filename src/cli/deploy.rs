@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::backends::Needs;
 use crate::error::{Error, Result};
 use crate::image::reference::Reference;
-use crate::plan::{Request, Until};
+use crate::plan::{Request, Start, Until};
 use crate::progress::Stage;
 use crate::release;
 
@@ -43,10 +43,10 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
             None => names.push(image.clone()),
         }
     }
-    let request = Request { until: Until::Deploy, images: names };
+    let request = Request { start: Start::Registry, until: Until::Deploy, images: names };
     let reporter = session.reporter();
     let (parts, plan, seen) = session.plan(&request, Needs::to_look(&request)).await?;
-    let found = release::find(&parts, &plan, &chosen).await?;
+    let found = release::find(&parts, &plan, &chosen, reporter).await?;
     if args.dry_run {
         let images: BTreeMap<&String, String> =
             found.images.iter().map(|(name, image)| (name, image.reference.to_string())).collect();

@@ -16,11 +16,17 @@ use crate::registry::read;
 pub struct Args {
     /// An image's name in imgforge.toml, a reference, or oci:PATH[:TAG|@DIGEST]
     image: String,
+    /// Of an index, the image for this platform
+    #[arg(long, value_name = "OS/ARCH", default_value = THIS_PLATFORM)]
+    platform: String,
 }
+
+/// Linux on this machine's processor.
+const THIS_PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let target = backends::image_target(&args.image, || session.config(), &super::session::environment_variable).await?;
-    let image = read::read(target.registry.as_ref(), &target.repository, &target.version).await?;
+    let image = read::read(target.registry.as_ref(), &target.repository, &target.version, &args.platform).await?;
     let image = image.ok_or_else(|| {
         Error::failed(format!("there is no image {} {}", target.repository, target.version))
             .help("check the name; `imgforge push` puts this commit's images there")

@@ -7,7 +7,7 @@ use super::result;
 use super::session::Session;
 use crate::backends::Needs;
 use crate::error::Result;
-use crate::plan::{Request, Until};
+use crate::plan::{Request, Start, Until};
 
 /// Show what a release would do, and change nothing
 #[derive(ClapArgs)]
@@ -34,7 +34,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
         Step::Push => Until::Push,
         Step::Deploy => Until::Deploy,
     };
-    print(session, &Request { until, images: args.images.images }).await
+    print(session, &Request { start: Start::Sources, until, images: args.images.images }).await
 }
 
 /// Prints the plan of a request.

@@ -11,7 +11,7 @@ use super::{plan, result};
 use crate::backends::Needs;
 use crate::error::Result;
 use crate::image::inspect::human_size;
-use crate::plan::{Request, Until};
+use crate::plan::{Request, Start, Until};
 use crate::release::summary::Summary;
 
 /// Build, bake secrets, push, and deploy
@@ -36,7 +36,7 @@ pub struct Images {
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
-    let request = Request { until: Until::Deploy, images: args.images.images };
+    let request = Request { start: Start::Sources, until: Until::Deploy, images: args.images.images };
     if args.dry_run { plan::print(session, &request).await } else { apply(session, &request).await }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Independent things are looked at together; the first refusal ends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::{OptionFuture, try_join_all};
 use futures_util::try_join;
@@ -12,7 +12,7 @@ use super::{Parts, source};
 use crate::deploy::Running;
 use crate::engine::Logins;
 use crate::error::{Error, Result};
-use crate::plan::{self, Observed, PlannedDeploy, Request, Until};
+use crate::plan::{self, Observed, PlannedDeploy, Request, Start, Until};
 use crate::secret::SecretSet;
 
 /// What was seen, for the stages that come after the plan.
@@ -25,6 +25,8 @@ pub struct Seen {
     pub logins: Logins,
     /// What runs, when the request goes that far.
     pub running: Option<Running>,
+    /// The engine's platform, `linux/amd64`; empty when nothing is built.
+    pub platform: String,
 }
 
 /// Looks. Changes nothing.
@@ -34,12 +36,17 @@ pub(super) async fn observe(
 ) -> Result<(Observed, Seen)> {
     let config = &parts.config;
     let images: Vec<String> = plan::select(config, request)?.cloned().collect();
-    check_files(parts, &images)?;
-    let used = images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref());
-    let used: std::collections::BTreeSet<&String> = used.collect();
+    let mut used = BTreeSet::new();
+    if request.start == Start::Sources {
+        check_files(parts, &images)?;
+        used.extend(images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref()));
+    }
 
     // Bases are for the engine's platform, so it is asked first.
-    let platform = parts.engine.check().await?.platform;
+    let platform = match request.start {
+        Start::Sources => parts.engine.check().await?.platform,
+        Start::Registry => String::new(),
+    };
     let observed_bases = try_join_all(used.into_iter().map(async |name| {
         let base = bases::observe(&parts.bases[name], name, config, &platform).await;
         base.map(|base| (name.clone(), base))
@@ -81,7 +88,7 @@ pub(super) async fn observe(
     let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
     let observed =
         Observed { source, secrets: versions, bases: planned_bases, repositories, running: planned_deploy };
-    Ok((observed, Seen { secrets, bases: ready, logins, running }))
+    Ok((observed, Seen { secrets, bases: ready, logins, running, platform }))
 }
 
 /// The files that imgforge.toml names are there.

@@ -1,1 +1,4 @@
-//! (being written)
+//! What images start from.
+
+mod debian;
+mod layout;

@@ -1,4 +1,6 @@
 //! Parts that several test modules use.
 pub mod program;
 pub mod tiny;
+pub mod debian;
 pub mod moto;
+pub mod s3;
