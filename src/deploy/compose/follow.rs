@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::containers::{Container, Containers, State};
+use crate::engine::daemon::Daemon;
+use crate::engine::daemon::containers::{ContainerState, Health};
 use crate::error::Result;
 use crate::progress::Task;
 
@@ -18,18 +19,18 @@ const PATIENCE: u32 = 60;
 #[derive(Debug)]
 pub enum End {
     /// Every container is well.
-    Well(Vec<Container>),
+    Well(Vec<ContainerState>),
     /// One is lost.
     Lost(Box<Lost>),
     /// Time ran out; these are not well yet.
-    TimedOut(Vec<Container>),
+    TimedOut(Vec<ContainerState>),
 }
 
 /// A container that will not become well.
 #[derive(Debug)]
 pub struct Lost {
     /// Which.
-    pub container: Container,
+    pub container: ContainerState,
     /// What about it, in words that follow its service's name.
     pub why: String,
 }
@@ -52,9 +53,8 @@ enum Look {
 
 impl Follower {
     /// `before` are the containers before the switch.
-    pub fn new(before: &[Container]) -> Self {
-        let before =
-            before.iter().map(|container| (container.id.clone(), container.restarts)).collect();
+    pub fn new(before: &[ContainerState]) -> Self {
+        let before = before.iter().map(|container| (container.id.clone(), container.restarts)).collect();
         Follower { before, seen: HashMap::new() }
     }
 
@@ -64,14 +64,14 @@ impl Follower {
     /// The daemon does not answer.
     pub async fn follow(
         mut self,
-        containers: &Containers,
+        daemon: &Daemon,
         project: &str,
         timeout: Duration,
         task: &Task,
     ) -> Result<End> {
         let start = Instant::now();
         loop {
-            let now = containers.of_project(project).await?;
+            let now = daemon.containers_of_project(project).await?;
             let mut waiting = Vec::new();
             for container in &now {
                 match self.look(container) {
@@ -93,33 +93,37 @@ impl Follower {
         }
     }
 
-    fn look(&mut self, container: &Container) -> Look {
-        let known = self.before.get(&container.id);
-        let counts = matches!(container.state, State::Running | State::Unhealthy);
+    fn look(&mut self, container: &ContainerState) -> Look {
+        let known = self.before.get(&container.id).copied();
+        let state = container.state.as_str();
+        let running = state == "running";
         let seen = self.seen.entry(container.id.clone()).or_default();
-        *seen = if counts { *seen + 1 } else { 0 };
-        if container.restarts > known.copied().unwrap_or_default() || container.state == State::Restarting {
+        *seen = match container.health {
+            Health::None | Health::Unhealthy if running => *seen + 1,
+            _ => 0,
+        };
+        if state == "restarting" || container.restarts > known.unwrap_or_default() {
             return Look::Lost("ends and is started again and again".into());
         }
-        match &container.state {
-            State::Healthy => Look::Well,
-            State::Running if known.is_some() || *seen >= STEADY => Look::Well,
-            State::Unhealthy if known.is_none() || *seen >= PATIENCE => {
+        match (state, container.health) {
+            ("running", Health::Healthy) => Look::Well,
+            ("running", Health::None) if known.is_some() || *seen >= STEADY => Look::Well,
+            ("running", Health::Unhealthy) if known.is_none() || *seen >= PATIENCE => {
                 Look::Lost("is unhealthy".into())
             }
-            State::Running | State::Starting | State::Unhealthy => Look::Wait,
+            ("running", _) => Look::Wait,
             // A job of the compose file that has done its work.
-            State::Exited(0) => Look::Well,
-            State::Exited(code) => Look::Lost(format!("ended with code {code}")),
-            State::Created(why) if why.is_empty() => Look::Wait,
-            State::Created(why) => Look::Lost(format!("cannot be started: {why}")),
-            State::Other(state) => Look::Lost(format!("is {state}")),
+            ("exited", _) if container.exit_code == 0 => Look::Well,
+            ("exited", _) => Look::Lost(format!("ended with code {}", container.exit_code)),
+            ("created", _) if container.problem.is_empty() => Look::Wait,
+            ("created", _) => Look::Lost(format!("cannot be started: {}", container.problem)),
+            (other, _) => Look::Lost(format!("is {other}")),
         }
     }
 }
 
 /// The services of some containers, each once.
-pub fn names(containers: &[Container]) -> String {
+pub fn names(containers: &[ContainerState]) -> String {
     let mut names: Vec<_> = containers.iter().map(|container| container.service.as_str()).collect();
     names.dedup();
     names.join(", ")
@@ -129,21 +133,23 @@ pub fn names(containers: &[Container]) -> String {
 mod tests {
     use super::*;
 
-    fn container(id: &str, state: State, restarts: i64) -> Container {
-        Container {
-            id: id.into(),
-            name: format!("shop_{id}_1"),
-            service: id.into(),
-            number: 1,
-            image: String::new(),
-            hash: String::new(),
-            state,
-            restarts,
+    fn container(state: &str, health: Health, exit_code: i64) -> ContainerState {
+        ContainerState {
+            id: "1".into(),
+            name: "shop_web_1".into(),
+            service: "web".into(),
+            state: state.into(),
+            health,
+            exit_code,
+            restarts: 0,
+            image: None,
+            problem: String::new(),
+            config_hash: String::new(),
             published: Vec::new(),
         }
     }
 
-    fn looks(follower: &mut Follower, container: &Container, times: u32) -> Look {
+    fn looks(follower: &mut Follower, container: &ContainerState, times: u32) -> Look {
         (1..times).for_each(|_| {
             follower.look(container);
         });
@@ -152,39 +158,44 @@ mod tests {
 
     #[test]
     fn a_new_container_is_judged_by_its_state() {
+        let lost = |why: &str| Look::Lost(why.into());
         let cases = [
-            (State::Healthy, Look::Well),
-            (State::Starting, Look::Wait),
-            (State::Running, Look::Wait),
-            (State::Exited(0), Look::Well),
-            (State::Exited(3), Look::Lost("ended with code 3".into())),
-            (State::Unhealthy, Look::Lost("is unhealthy".into())),
-            (State::Restarting, Look::Lost("ends and is started again and again".into())),
-            (State::Created(String::new()), Look::Wait),
-            (State::Created("no such file".into()), Look::Lost("cannot be started: no such file".into())),
+            (container("running", Health::Healthy, 0), Look::Well),
+            (container("running", Health::Starting, 0), Look::Wait),
+            (container("running", Health::None, 0), Look::Wait),
+            (container("running", Health::Unhealthy, 0), lost("is unhealthy")),
+            (container("exited", Health::None, 0), Look::Well),
+            (container("exited", Health::None, 3), lost("ended with code 3")),
+            (container("restarting", Health::None, 1), lost("ends and is started again and again")),
+            (container("created", Health::None, 0), Look::Wait),
+            (
+                ContainerState { problem: "no such file".into(), ..container("created", Health::None, 127) },
+                lost("cannot be started: no such file"),
+            ),
+            (container("paused", Health::None, 0), lost("is paused")),
         ];
-        for (state, want) in cases {
-            let mut follower = Follower::new(&[]);
-            assert_eq!(follower.look(&container("web", state.clone(), 0)), want, "{state:?}");
+        for (container, want) in cases {
+            assert_eq!(Follower::new(&[]).look(&container), want, "{container:?}");
         }
     }
 
     #[test]
     fn without_a_health_check_it_must_keep_running() {
         let mut follower = Follower::new(&[]);
-        let web = container("web", State::Running, 0);
+        let web = container("running", Health::None, 0);
         assert_eq!(looks(&mut follower, &web, STEADY - 1), Look::Wait);
         assert_eq!(follower.look(&web), Look::Well);
-        let restarted = container("web", State::Running, 1);
-        assert!(matches!(follower.look(&restarted), Look::Lost(_)));
+        let again = ContainerState { restarts: 1, ..web };
+        assert!(matches!(follower.look(&again), Look::Lost(_)));
     }
 
     #[test]
-    fn an_old_container_may_be_unhealthy_while_the_new_one_starts() {
-        let nginx = container("nginx", State::Unhealthy, 7);
+    fn an_old_container_may_be_unhealthy_while_what_it_needs_is_new() {
+        let nginx = ContainerState { restarts: 7, ..container("running", Health::Unhealthy, 0) };
         let mut follower = Follower::new(std::slice::from_ref(&nginx));
         assert_eq!(looks(&mut follower, &nginx, PATIENCE - 1), Look::Wait);
-        assert_eq!(follower.look(&container("nginx", State::Healthy, 7)), Look::Well);
+        let well = ContainerState { health: Health::Healthy, ..nginx.clone() };
+        assert_eq!(follower.look(&well), Look::Well);
         assert_eq!(looks(&mut follower, &nginx, PATIENCE), Look::Lost("is unhealthy".into()));
     }
 }

@@ -1,6 +1,5 @@
 //! The compose program: `docker compose` (the plugin) or `docker-compose` (the first generation, Debian's).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -9,6 +8,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use super::images::Images;
+use crate::engine::daemon::address;
 use crate::error::{Error, Result};
 
 /// The names that compose looks for by itself.
@@ -25,8 +25,8 @@ pub struct Compose {
     pub root: PathBuf,
     /// The compose file, when imgforge.toml names one. Compose finds its own, with its override file, otherwise.
     pub file: Option<PathBuf>,
-    /// Where the daemon is, for compose.
-    pub environment: BTreeMap<String, String>,
+    /// Variables for compose: where the daemon is, for one.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Which compose is there.
@@ -36,15 +36,15 @@ pub struct Tool {
     leading: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 2] = [
-    Tool { program: "docker", leading: &["compose"] },
-    Tool { program: "docker-compose", leading: &[] },
-];
+const TOOLS: [Tool; 2] =
+    [Tool { program: "docker", leading: &["compose"] }, Tool { program: "docker-compose", leading: &[] }];
 
 /// How a command ended, with its last lines.
-struct Ended {
-    status: ExitStatus,
-    last: Vec<String>,
+pub struct Ended {
+    /// Its code.
+    pub status: ExitStatus,
+    /// What it printed last.
+    pub last: Vec<String>,
 }
 
 impl Compose {
@@ -55,8 +55,8 @@ impl Compose {
     pub async fn find(&self) -> Result<Tool> {
         self.check_file()?;
         for tool in TOOLS {
-            let mut command = Command::new(tool.program);
-            command.args(tool.leading).arg("version").envs(&self.environment);
+            let mut command = self.program(tool);
+            command.arg("version");
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
             if command.status().await.is_ok_and(|status| status.success()) {
                 return Ok(tool);
@@ -78,15 +78,29 @@ impl Compose {
         }
     }
 
-    fn command(&self, tool: Tool, arguments: &[&str], images: &Images) -> Command {
+    /// The daemon is the one that built the images, whatever else the caller's environment says.
+    fn program(&self, tool: Tool) -> Command {
         let mut command = Command::new(tool.program);
-        command.args(tool.leading).arg("--project-name").arg(&self.project);
+        command.args(tool.leading);
+        for name in address::VARIABLES {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn command(&self, tool: Tool, arguments: &[&str], images: &Images) -> Command {
+        let mut command = self.program(tool);
+        command.arg("--project-name").arg(&self.project);
         if let Some(file) = &self.file {
             command.arg("--file").arg(file);
         }
-        command.args(arguments).envs(&self.environment).envs(images.variables());
+        command.args(arguments).envs(images.variables());
         // Compose's own progress display is for terminals, and its hints are about itself.
-        command.env("COMPOSE_ANSI", "never").env("DOCKER_CLI_HINTS", "false").env_remove("COMPOSE_FILE");
+        command.env("COMPOSE_ANSI", "never").env("DOCKER_CLI_HINTS", "false");
+        for name in ["COMPOSE_FILE", "COMPOSE_PROFILES"] {
+            command.env_remove(name);
+        }
         command.current_dir(&self.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -120,19 +134,13 @@ impl Compose {
         if ended.status.success() { Ok(()) } else { Err(failed(arguments, ended.status, &ended.last)) }
     }
 
-    /// Runs a command whose code is an answer. The lines are its last ones.
-    pub async fn attempt(
-        &self,
-        tool: Tool,
-        arguments: &[&str],
-        images: &Images,
-        line: &(dyn Fn(&str) + Sync),
-    ) -> Result<Vec<String>> {
-        Ok(self.stream(tool, arguments, images, line).await?.last)
-    }
-
-    // Not killed when dropped: what compose has begun (a migration, say) should come to its end.
-    async fn stream(
+    /// Runs a command whose code is an answer; each line that it prints goes to `line`.
+    ///
+    /// It is not killed when this is dropped: what compose has begun (a migration, say) should come to its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn stream(
         &self,
         tool: Tool,
         arguments: &[&str],
@@ -167,8 +175,9 @@ async fn pass_on(stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
     while reader.read_until(b'\n', &mut bytes).await.is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
         bytes.clear();
-        if !text.is_empty() && lines.send(text).await.is_err() {
-            return;
+        if !text.is_empty() {
+            // Read on when nobody listens any more: a closed pipe would end the program.
+            let _ = lines.send(text).await;
         }
     }
 }
