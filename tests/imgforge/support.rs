@@ -1,1 +1,2 @@
 //! Parts that several test modules use.
+pub mod ecs_simulator;
