@@ -4,3 +4,4 @@ pub mod tiny;
 pub mod debian;
 pub mod moto;
 pub mod s3;
+pub mod ecs_simulator;
