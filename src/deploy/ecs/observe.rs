@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::answers::{Failure, Service, ServiceDeployment, ServiceRevision, part};
 use super::errors::reasons;
 use super::{Before, EcsDeployer};
-use crate::config::{OnceConfig, Strategy};
+use crate::config::{OnceConfig, Strategy, nearest};
 use crate::deploy::Running;
-use crate::deploy::taskdef::{nearest, short_name};
+use crate::deploy::taskdef::short_name;
 use crate::error::{Error, Kind, Result};
 
 impl EcsDeployer {
