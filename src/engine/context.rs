@@ -9,13 +9,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::engine::Recipe;
 use crate::engine::dockerignore::{Ignore, slashed};
+use crate::engine::{Recipe, pipe};
 use crate::error::{Error, Result};
 
 /// Names that are withheld wherever they are: version control, imgforge's own folder, and the file in which Django sites
@@ -23,11 +22,6 @@ use crate::error::{Error, Result};
 const WITHHELD_NAMES: [&str; 3] = [".git", ".imgforge", "local_settings.py"];
 /// What a Dockerfile from outside of the context is called in it.
 const FOREIGN_DOCKERFILE: &str = ".dockerfile.imgforge";
-/// How much is sent at a time.
-const CHUNK: usize = 128 * 1024;
-/// How many chunks may wait for the daemon.
-const WAITING: usize = 8;
-
 /// The files of a build, listed and not yet read.
 #[derive(Debug)]
 pub struct BuildContext {
@@ -153,20 +147,7 @@ impl BuildContext {
 
     /// Sends the tar while it is made. The handle tells, better than the broken stream could, why it could not be made.
     pub fn stream(self) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, JoinHandle<Result<()>>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        let writing = tokio::task::spawn_blocking(move || {
-            let mut out = Chunks { sender: sender.clone(), chunk: BytesMut::with_capacity(CHUNK) };
-            let written = self.write(&mut out);
-            if written.is_err() {
-                // The request must not look finished. Nobody listening is fine too.
-                let _ = sender.blocking_send(Err(io::Error::other("the build context could not be read")));
-            }
-            written
-        });
-        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|chunk| (chunk, receiver))
-        });
-        (stream, writing)
+        pipe::written(move |out| self.write(out))
     }
 }
 
@@ -218,29 +199,6 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
     Error::failed(format!("the build context has a file that cannot be read: {}", path.display()))
         .because(error)
         .help("let it be read, or name it in .dockerignore")
-}
-
-struct Chunks {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    chunk: BytesMut,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.chunk.extend_from_slice(buffer);
-        if self.chunk.len() >= CHUNK {
-            self.flush()?;
-        }
-        Ok(buffer.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let chunk = self.chunk.split().freeze();
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
 }
 
 struct Lister<'r> {
