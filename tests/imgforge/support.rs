@@ -1,1 +1,3 @@
 //! Parts that several test modules use.
+
+pub mod docker;
