@@ -184,7 +184,8 @@ impl LoginSource for Known {
 
 /// A registry's host as it is written in image names: without scheme and path, one name for Docker Hub.
 pub fn normal_host(written: &str) -> String {
-    let host = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://")).unwrap_or(written);
+    let host =
+        written.strip_prefix("https://").or_else(|| written.strip_prefix("http://")).unwrap_or(written);
     let host = host.split('/').next().unwrap_or(host);
     match host {
         "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DOCKER_HUB.into(),

@@ -164,7 +164,8 @@ impl Registry for Ecr {
     async fn problems(&self, repository: &Repository) -> Result<Vec<String>> {
         let name = &repository.path;
         let settings = self.settings(repository).await;
-        let settings = settings.map_err(|e| e.told(&format!("look at {name}"), "ecr:DescribeRepositories"))?;
+        let settings =
+            settings.map_err(|e| e.told(&format!("look at {name}"), "ecr:DescribeRepositories"))?;
         let Some((immutable, scanned)) = settings else { return Ok(Vec::new()) };
         let mut problems = Vec::new();
         if !immutable {
@@ -279,9 +280,10 @@ impl EcrLogins {
             return Ok(token.clone());
         }
         let since = Instant::now();
-        let answer = self.client(region).get_authorization_token().send().await.map_err(|error| {
-            EcrError::of(error).told("get a login for ECR", "ecr:GetAuthorizationToken")
-        })?;
+        let answer =
+            self.client(region).get_authorization_token().send().await.map_err(|error| {
+                EcrError::of(error).told("get a login for ECR", "ecr:GetAuthorizationToken")
+            })?;
         let data = answer.authorization_data().first();
         let token = data.and_then(|data| token(data.authorization_token()?, data.proxy_endpoint()?));
         let token = token.ok_or_else(|| Error::failed("ECR answers without a login"))?;
@@ -358,7 +360,10 @@ impl EcrError {
         let code = self.code.clone().unwrap_or_default();
         let help = if self.is_denied() {
             format!("allow {action} to this AWS identity (aws sts get-caller-identity says which one it is)")
-        } else if code.contains("UnrecognizedClient") || code.contains("InvalidSignature") || code.contains("Expired") {
+        } else if code.contains("UnrecognizedClient")
+            || code.contains("InvalidSignature")
+            || code.contains("Expired")
+        {
             "the AWS credentials are wrong or have ended: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again"
                 .into()
         } else if self.text.to_ascii_lowercase().contains("credentials") {
@@ -396,6 +401,9 @@ mod tests {
         let encoded = BASE64_STANDARD.encode("AWS:pass:word");
         let token = token(&encoded, "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com").unwrap();
         assert_eq!(token.host, "123456789012.dkr.ecr.eu-west-1.amazonaws.com");
-        assert_eq!((token.login.username.as_str(), token.login.password.expose()), ("AWS", &b"pass:word"[..]));
+        assert_eq!(
+            (token.login.username.as_str(), token.login.password.expose()),
+            ("AWS", &b"pass:word"[..])
+        );
     }
 }

@@ -16,9 +16,9 @@ use tokio_util::io::StreamReader;
 use url::Url;
 
 use self::failure::Said;
-use self::transport::{Http, IDLE, endpoint};
 use self::retry::RetryPolicy;
 use self::session::{Answer, Call, Session};
+use self::transport::{Http, IDLE, endpoint};
 use self::upload::{Meter, Source, Upload};
 use super::auth::LoginChain;
 use super::auth::token::{Access, Authenticator, Scope};
@@ -149,10 +149,7 @@ impl Remote {
         from: &Repository,
     ) -> Result<Option<Option<Url>>> {
         let mut call = self.call(Method::POST, repository, "blobs/uploads/")?;
-        call.url
-            .query_pairs_mut()
-            .append_pair("mount", &digest.to_string())
-            .append_pair("from", &from.path);
+        call.url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", &from.path);
         call.scopes.push(Scope { path: from.path.clone(), access: Access::Pull });
         // Whatever is wrong with it, the upload that follows says so better.
         let Ok(answer) = self.session.exchange(&call).await else { return Ok(Some(None)) };
@@ -354,9 +351,11 @@ impl Registry for Remote {
             if there == Some(digest) {
                 return Ok(digest);
             }
-            return Err(Error::failed(format!("the tag {tag} of {repository} names another image and cannot be moved"))
-                .help("release from a new commit or with new secrets, or push under another tag")
-                .because(self.session.refusal(&answer, repository, "write the tag").await));
+            return Err(Error::failed(format!(
+                "the tag {tag} of {repository} names another image and cannot be moved"
+            ))
+            .help("release from a new commit or with new secrets, or push under another tag")
+            .because(self.session.refusal(&answer, repository, "write the tag").await));
         }
         Err(self.session.refusal(&answer, repository, &format!("write the manifest {version}")).await)
     }

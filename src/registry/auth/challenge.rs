@@ -133,19 +133,29 @@ mod tests {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         assert_eq!(
             challenge(&[hub]),
-            want("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push"))
+            want(
+                "https://auth.docker.io/token",
+                Some("registry.docker.io"),
+                Some("repository:a/b:pull,push")
+            )
         );
         let ecr = r#"Basic realm="https://1.dkr.ecr.eu-west-1.amazonaws.com/",service="ecr.amazonaws.com""#;
         assert_eq!(challenge(&[ecr]), Some(Challenge::Basic));
         assert_eq!(challenge(&["Basic"]), Some(Challenge::Basic));
-        assert_eq!(challenge(&["bearer realm=https://t/x , service = s"]), want("https://t/x", Some("s"), None));
+        assert_eq!(
+            challenge(&["bearer realm=https://t/x , service = s"]),
+            want("https://t/x", Some("s"), None)
+        );
     }
 
     #[test]
     fn a_token_is_preferred_whichever_comes_first() {
         let both = r#"Basic realm="a", Bearer realm="https://t/""#;
         assert_eq!(challenge(&[both]), want("https://t/", None, None));
-        assert_eq!(challenge(&["Basic realm=\"a\"", "Bearer realm=\"https://t/\""]), want("https://t/", None, None));
+        assert_eq!(
+            challenge(&["Basic realm=\"a\"", "Bearer realm=\"https://t/\""]),
+            want("https://t/", None, None)
+        );
     }
 
     #[test]
@@ -158,7 +168,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_challenge() {
-        for text in ["", ",", "=", "===", "Bearer", "Bearer realm=", "Digest realm=\"x\"", "\"", "Bearer \"x"] {
+        for text in ["", ",", "=", "===", "Bearer", "Bearer realm=", "Digest realm=\"x\"", "\"", "Bearer \"x"]
+        {
             assert_eq!(challenge(&[text]), None, "{text:?}");
         }
     }

@@ -81,51 +81,52 @@ impl DockerConfig {
         }
     }
 
-/// `docker-credential-NAME get`: the key on its input, JSON on its output (docker/docker-credential-helpers).
-async fn ask_helper(&self, helper: &str, key: &str) -> Result<Option<Login>> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        username: String,
-        secret: Hidden,
-    }
-    let program = format!("docker-credential-{helper}");
-    let failed = |why: &str| {
-        Error::failed(format!("{program} gives no login for {key}: {why}"))
-            .help("set DOCKER_USER and DOCKER_PASS, or take the helper out of the Docker config")
-    };
-    let mut command = Command::new(&program);
-    if let Some(path) = &self.path {
-        command.env("PATH", path);
-    }
-    let mut child = command
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed("it cannot be started").because(error))?;
-    let mut input = child.stdin.take().expect("its input was asked for");
-    // A helper that ends without reading its input says why on its output.
-    let _ = input.write_all(key.as_bytes()).await;
-    drop(input);
-    let output = child.wait_with_output().await.map_err(|error| failed("it cannot be read").because(error))?;
-    let answer = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        // The words that every helper uses for "no such login" (credentials.NewErrCredentialsNotFound).
-        if String::from_utf8_lossy(&answer).contains("credentials not found") {
+    /// `docker-credential-NAME get`: the key on its input, JSON on its output (docker/docker-credential-helpers).
+    async fn ask_helper(&self, helper: &str, key: &str) -> Result<Option<Login>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Answer {
+            username: String,
+            secret: Hidden,
+        }
+        let program = format!("docker-credential-{helper}");
+        let failed = |why: &str| {
+            Error::failed(format!("{program} gives no login for {key}: {why}"))
+                .help("set DOCKER_USER and DOCKER_PASS, or take the helper out of the Docker config")
+        };
+        let mut command = Command::new(&program);
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
+        let mut child = command
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed("it cannot be started").because(error))?;
+        let mut input = child.stdin.take().expect("its input was asked for");
+        // A helper that ends without reading its input says why on its output.
+        let _ = input.write_all(key.as_bytes()).await;
+        drop(input);
+        let output =
+            child.wait_with_output().await.map_err(|error| failed("it cannot be read").because(error))?;
+        let answer = Zeroizing::new(output.stdout);
+        if !output.status.success() {
+            // The words that every helper uses for "no such login" (credentials.NewErrCredentialsNotFound).
+            if String::from_utf8_lossy(&answer).contains("credentials not found") {
+                return Ok(None);
+            }
+            return Err(failed(&format!("it ended with {}", output.status)));
+        }
+        let answer: Answer =
+            serde_json::from_slice(&answer).map_err(|_| failed("its answer is not what a helper gives"))?;
+        if answer.username.is_empty() && answer.secret.0.is_empty() {
             return Ok(None);
         }
-        return Err(failed(&format!("it ended with {}", output.status)));
+        Ok(Some(login(&answer.username, answer.secret.0.as_bytes())))
     }
-    let answer: Answer =
-        serde_json::from_slice(&answer).map_err(|_| failed("its answer is not what a helper gives"))?;
-    if answer.username.is_empty() && answer.secret.0.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(login(&answer.username, answer.secret.0.as_bytes())))
-}
 }
 
 #[async_trait]
@@ -240,7 +241,11 @@ mod tests {
             r#"{"username": "user", "password": "pa:ss"}"#,
         ] {
             let config = format!(r#"{{"auths": {{"registry.example.com": {entry}}}, "unknown": 1}}"#);
-            assert_eq!(find(&config, "registry.example.com").await.unwrap(), wants("user", "pa:ss"), "{entry}");
+            assert_eq!(
+                find(&config, "registry.example.com").await.unwrap(),
+                wants("user", "pa:ss"),
+                "{entry}"
+            );
             assert_eq!(find(&config, "docker.io").await.unwrap(), None);
         }
         let token = r#"{"auths": {"r.example.com": {"auth": "eDo=", "identitytoken": "t"}}}"#;

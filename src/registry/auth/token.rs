@@ -19,8 +19,8 @@ use super::challenge::{Bearer, Challenge};
 use super::{Found, Hidden, IDENTITY_TOKEN_USER, LoginChain};
 use crate::engine::Login;
 use crate::error::{Error, Result};
-use crate::registry::remote::transport::{Http, IDLE};
 use crate::registry::remote::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
+use crate::registry::remote::transport::{Http, IDLE};
 
 /// What a token server's answer says when it names no lifetime (token specification: at least 60 seconds).
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -119,13 +119,20 @@ impl Authenticator {
         }
     }
 
-    /// Takes in that `host` refused a request: what it asks for from now on, and that a token for `scopes` is no good.
-    pub async fn refused(&self, host: &str, scopes: &[Scope], challenge: Challenge) {
-        self.challenges
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(host.to_owned(), challenge);
-        self.tokens.lock().await.remove(&key(host, scopes));
+    /// Takes in that `host` refused a request: what it asks for from now on, and that the token in `sent`, if there was
+    /// one, is no good any more. One that another request has fetched meanwhile stays.
+    pub async fn refused(
+        &self,
+        host: &str,
+        scopes: &[Scope],
+        challenge: Challenge,
+        sent: Option<&HeaderValue>,
+    ) {
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), challenge);
+        let (mut tokens, key) = (self.tokens.lock().await, key(host, scopes));
+        if tokens.get(&key).is_some_and(|token| Some(&token.header) == sent) {
+            tokens.remove(&key);
+        }
     }
 
     fn challenge(&self, host: &str) -> Option<Challenge> {
@@ -182,8 +189,9 @@ impl Authenticator {
             Some(Token { header, fetched: Instant::now(), good_for: good_for(lifetime) })
         };
         // The body is never told: it may hold a token.
-        good_token(&body)
-            .ok_or_else(|| Error::failed(format!("the token server {server} of {host} answers without a token")))
+        good_token(&body).ok_or_else(|| {
+            Error::failed(format!("the token server {server} of {host} answers without a token"))
+        })
     }
 
     fn by_password(
@@ -335,7 +343,9 @@ mod tests {
         let push = Scope { path: "a/b".into(), access: Access::Push };
         assert_eq!(push.to_string(), "repository:a/b:pull,push");
         assert!(push.covers("repository:a/b:pull") && push.covers("repository:a/b:push,pull"));
-        assert!(!push.covers("repository:a/c:pull") && !push.covers("registry:catalog:*") && !push.covers("x"));
+        assert!(
+            !push.covers("repository:a/c:pull") && !push.covers("registry:catalog:*") && !push.covers("x")
+        );
         assert!(!Scope { path: "a/b".into(), access: Access::Pull }.covers("repository:a/b:pull,push"));
     }
 

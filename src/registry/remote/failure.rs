@@ -33,7 +33,9 @@ impl Said {
         let items = serde_json::from_slice::<Body>(&answer.body).map(|body| body.errors).unwrap_or_default();
         let mut words = items
             .iter()
-            .map(|item| [&*item.code, &*item.message].into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>())
+            .map(|item| {
+                [&*item.code, &*item.message].into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>()
+            })
             .map(|words| words.join(": "))
             .collect::<Vec<_>>()
             .join("; ");
@@ -51,7 +53,8 @@ impl Said {
     /// Whether a tag could not be written because tags cannot be moved: ECR says `TAG_INVALID`, others 409 or words.
     pub fn is_immutable_tag(&self) -> bool {
         let words = self.words.to_ascii_lowercase();
-        let coded = self.codes.iter().any(|code| code == "TAG_INVALID" || code == "ImageTagAlreadyExistsException");
+        let coded =
+            self.codes.iter().any(|code| code == "TAG_INVALID" || code == "ImageTagAlreadyExistsException");
         self.status == StatusCode::CONFLICT
             || (self.status.is_client_error() && (coded || words.contains("immutable")))
     }
@@ -108,9 +111,11 @@ fn insufficient_scope(answer: &Answer) -> bool {
 
 fn may_push_help(host: &str) -> String {
     match host {
-        DOCKER_HUB => "does the repository's name begin with your user or organization, and does the access token \
+        DOCKER_HUB => {
+            "does the repository's name begin with your user or organization, and does the access token \
                        allow Read & Write?"
-            .into(),
+                .into()
+        }
         host if host.contains(".dkr.ecr.") => {
             "allow this AWS identity the ecr: actions that push (ecr:PutImage, ecr:InitiateLayerUpload, \
              ecr:UploadLayerPart, ecr:CompleteLayerUpload, ecr:BatchCheckLayerAvailability)"

@@ -1,13 +1,13 @@
 //! One request to a registry from its first try to the answer that counts: login, retries, redirects.
 
 use bytes::{Bytes, BytesMut};
-use http::header::LOCATION;
+use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
-use super::transport::{Http, IDLE, endpoint};
 use super::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
+use super::transport::{Http, IDLE, endpoint};
 use crate::error::{Error, Result};
 use crate::registry::auth::challenge::Challenge;
 use crate::registry::auth::token::{Authenticator, Scope};
@@ -110,8 +110,9 @@ impl Session {
             for (name, value) in &call.headers {
                 request = request.header(name, value);
             }
-            if let Some(header) = self.authorization(&url, call.host, &call.scopes, asked).await? {
-                request = request.header(http::header::AUTHORIZATION, header);
+            let login = self.authorization(&url, call.host, &call.scopes, asked).await?;
+            if let Some(header) = &login {
+                request = request.header(AUTHORIZATION, header);
             }
             if call.method != Method::GET && call.method != Method::HEAD {
                 request = request.body(call.body.clone());
@@ -126,7 +127,7 @@ impl Session {
             let status = response.status();
             tracing::debug!(method = %call.method, host = url.host_str(), path = url.path(), %status);
             if status == StatusCode::UNAUTHORIZED && challenged.is_none() {
-                match self.challenged(&response, call.host, &call.scopes).await {
+                match self.challenged(&response, call.host, &call.scopes, login.as_ref()).await {
                     Some(scope) => challenged = Some(scope),
                     None => return Ok((response, url)),
                 }
@@ -149,13 +150,14 @@ impl Session {
         response: &Response,
         host: &str,
         scopes: &[Scope],
+        sent: Option<&HeaderValue>,
     ) -> Option<Option<String>> {
         let challenge = Challenge::of(response.headers())?;
         let scope = match &challenge {
             Challenge::Bearer(bearer) => bearer.scope.clone(),
             Challenge::Basic => None,
         };
-        self.auth.refused(host, scopes, challenge).await;
+        self.auth.refused(host, scopes, challenge, sent).await;
         Some(scope)
     }
 

@@ -45,8 +45,9 @@ impl Http {
         let host = url.host_str().unwrap_or_default();
         if url.scheme() != "http" || !is_loopback(host) {
             let shown = format!("{}://{}", url.scheme(), host);
-            return Err(Error::failed(format!("{shown} would be asked without encryption"))
-                .help("a registry on another machine has to answer, and to name its own addresses, with https"));
+            return Err(Error::failed(format!("{shown} would be asked without encryption")).help(
+                "a registry on another machine has to answer, and to name its own addresses, with https",
+            ));
         }
         // Nothing on this machine is behind a proxy.
         get_or_build(&self.plain, settings().no_proxy().tls_certs_only([])).map_err(unusable)

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
-use http::{Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Body, Response};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
 use super::Remote;
-use super::transport::IDLE;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
 use super::session::{Answer, Call, silent, unreachable};
+use super::transport::IDLE;
 use crate::error::{Error, Result};
 use crate::image::Descriptor;
 use crate::image::reference::Repository;
@@ -133,7 +133,9 @@ impl Upload<'_> {
 
     fn unreadable(&self, error: io::Error) -> Error {
         match &self.source {
-            Source::File(path) if is_wrong_content(&error) || error.kind() == io::ErrorKind::UnexpectedEof => {
+            Source::File(path)
+                if is_wrong_content(&error) || error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
                 Error::failed(format!("{} is no longer the layer that it was", path.display()))
                     .help(format!("remove {} and run the same command again", path.display()))
                     .because(error)
@@ -218,7 +220,10 @@ impl Upload<'_> {
     /// Whether the closing PUT made it. False when the upload is gone and another one should be begun.
     async fn is_taken(&self, answer: &Answer, tries: &mut Tries<'_>) -> Result<bool> {
         if answer.status.is_success() {
-            return self.remote.check_answered(answer, self.descriptor.digest, self.repository).map(|()| true);
+            return self
+                .remote
+                .check_answered(answer, self.descriptor.digest, self.repository)
+                .map(|()| true);
         }
         // The answer to an earlier try may have been lost after the registry had taken the blob.
         if self.is_there().await {
@@ -261,8 +266,9 @@ impl Upload<'_> {
         if offset > 0 {
             request = request.header(CONTENT_RANGE, format!("{offset}-{}", size - 1));
         }
-        if let Some(header) = session.authorization(location, host, &self.scopes(), None).await? {
-            request = request.header(http::header::AUTHORIZATION, header);
+        let login = session.authorization(location, host, &self.scopes(), None).await?;
+        if let Some(header) = &login {
+            request = request.header(AUTHORIZATION, header);
         }
         let sent = watch(request.send(), &moved, &self.meter).await;
         let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -280,16 +286,22 @@ impl Upload<'_> {
                     .because(error.without_url());
                 if passing { Ok(Patched::Trouble { error, asked: None }) } else { Err(error) }
             }
-            Some(Ok(response)) => self.patched(response, location).await,
+            Some(Ok(response)) => self.patched(response, location, login.as_ref()).await,
         }
     }
 
-    async fn patched(&self, response: Response, location: &Url) -> Result<Patched> {
+    async fn patched(
+        &self,
+        response: Response,
+        location: &Url,
+        login: Option<&HeaderValue>,
+    ) -> Result<Patched> {
         let asked = retry_after(response.headers());
         let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
         if unauthorized {
             // The token ended on the way: the next try has a new one.
-            self.remote.session.challenged(&response, &self.repository.host, &self.scopes()).await;
+            let (session, host) = (&self.remote.session, &self.repository.host);
+            session.challenged(&response, host, &self.scopes(), login).await;
         }
         let answer = Answer {
             status: response.status(),

@@ -43,8 +43,12 @@ async fn basic_authentication_lets_the_right_login_in() {
 #[tokio::test]
 async fn a_wrong_login_is_told_with_where_it_is_from() {
     let server = OciRegistry::basic("me", "another password");
-    let error = try_push(&remote(&server.host, known(&server.host, "me", PASSWORD)), "web").await.unwrap_err();
-    assert!(error.what().contains(&format!("{} does not accept the login from the test", server.host)), "{error}");
+    let error =
+        try_push(&remote(&server.host, known(&server.host, "me", PASSWORD)), "web").await.unwrap_err();
+    assert!(
+        error.what().contains(&format!("{} does not accept the login from the test", server.host)),
+        "{error}"
+    );
     assert!(error.what().contains("shop/web"), "{error}");
     tells_no_password(&error);
 }
@@ -133,7 +137,8 @@ async fn a_layer_is_mounted_with_a_token_for_both_repositories() {
     let image = sample_image(Kind::Oci, folder.path(), &[10, 20]);
     let (from, to) = (registry.repository("base").unwrap(), registry.repository("web").unwrap());
     push("base", &image, &registry, &from, &[], &Reporter::silent()).await.unwrap();
-    let there = read(&registry, &from, &Version::Digest(image.digest()), "linux/amd64").await.unwrap().unwrap();
+    let there =
+        read(&registry, &from, &Version::Digest(image.digest()), "linux/amd64").await.unwrap().unwrap();
     let pushed = push("web", &there, &registry, &to, &[], &Reporter::silent()).await.unwrap();
     assert_eq!(pushed.blobs.mounted, 2);
     let both = ["repository:shop/web:pull,push", "repository:shop/base:pull"];
@@ -156,7 +161,8 @@ async fn a_layer_that_may_not_be_mounted_is_sent() {
     let image = sample_image(Kind::Oci, folder.path(), &[10, 20]);
     let (from, to) = (registry.repository("base").unwrap(), registry.repository("web").unwrap());
     push("base", &image, &registry, &from, &[], &Reporter::silent()).await.unwrap();
-    let there = read(&registry, &from, &Version::Digest(image.digest()), "linux/amd64").await.unwrap().unwrap();
+    let there =
+        read(&registry, &from, &Version::Digest(image.digest()), "linux/amd64").await.unwrap().unwrap();
     let pushed = push("web", &there, &registry, &to, &[], &Reporter::silent()).await.unwrap();
     assert_eq!((pushed.blobs.mounted, pushed.blobs.uploaded), (0, 3));
 }

@@ -13,7 +13,7 @@ pub struct OciRegistry {
     /// `127.0.0.1:PORT`
     pub host: String,
     _process: ServerProcess,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl OciRegistry {
@@ -69,14 +69,9 @@ impl OciRegistry {
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config.to_string()).unwrap();
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&path).env_remove("OTEL_TRACES_EXPORTER");
+        command.arg("serve").arg(&path);
         let process = ServerProcess::start(command, "listening on ");
-        OciRegistry { host: process.address.clone(), _process: process, folder }
-    }
-
-    /// The folder that holds everything it stores.
-    pub fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
+        OciRegistry { host: process.address.clone(), _process: process, _folder: folder }
     }
 }
 
