@@ -14,6 +14,7 @@ mod faults;
 mod layout;
 mod logins;
 mod remote;
+mod tls;
 
 /// Retries at once, so that no test waits.
 fn quick() -> RetryPolicy {

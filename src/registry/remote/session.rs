@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
-use super::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
+use super::retry::{RetryPolicy, Tries, is_about_certificate, is_passing, may_get_through, retry_after};
 use super::transport::{Http, IDLE, endpoint};
 use crate::error::{Error, Result};
 use crate::registry::auth::challenge::Challenge;
@@ -120,7 +120,7 @@ impl Session {
             let response = match tokio::time::timeout(IDLE, request.send()).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) if may_get_through(&error) && tries.again(None).await => continue,
-                Ok(Err(error)) => return Err(unreachable(call.host).because(error.without_url())),
+                Ok(Err(error)) => return Err(not_reached(call.host, error)),
                 Err(_) if tries.again(None).await => continue,
                 Err(_) => return Err(silent(call.host)),
             };
@@ -202,7 +202,18 @@ pub(super) async fn read(mut response: Response, url: Url) -> Result<Answer> {
     }
 }
 
-pub(super) fn unreachable(host: &str) -> Error {
+/// The error for a request that did not get through.
+pub(super) fn not_reached(host: &str, error: reqwest::Error) -> Error {
+    let told = match is_about_certificate(&error) {
+        true => Error::failed(format!("the registry {host} shows a certificate that is not trusted here"))
+            .help("add the authority that signed it to the system's, or name its file in SSL_CERT_FILE"),
+        false => unreachable(host),
+    };
+    // The URL may have a signature in its query.
+    told.because(error.without_url())
+}
+
+fn unreachable(host: &str) -> Error {
     Error::failed(format!("cannot reach the registry {host}"))
         .help("is it running, and is its name in `repository` of [registry] right?")
 }

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::Remote;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
-use super::session::{Answer, Call, silent, unreachable};
+use super::session::{Answer, Call, not_reached, silent};
 use super::transport::IDLE;
 use crate::error::{Error, Result};
 use crate::image::Descriptor;
@@ -281,9 +281,7 @@ impl Upload<'_> {
             None => Ok(Patched::Trouble { error: silent(host), asked: None }),
             Some(Err(error)) => {
                 let passing = may_get_through(&error);
-                let error = unreachable(host)
-                    .context(format!("cannot {} to {}", self.doing(), self.repository))
-                    .because(error.without_url());
+                let error = not_reached(host, error);
                 if passing { Ok(Patched::Trouble { error, asked: None }) } else { Err(error) }
             }
             Some(Ok(response)) => self.patched(response, location, login.as_ref()).await,

@@ -282,3 +282,12 @@ async fn an_immutable_tag_that_names_the_same_image_is_done() {
     let error = put(&other).await.unwrap_err();
     assert!(error.what().contains("names another image and cannot be moved"), "{error:?}");
 }
+
+#[tokio::test]
+async fn an_upload_does_not_go_where_others_could_read_it() {
+    let parts = parts().await;
+    let elsewhere = vec![("location", "http://registry.example.com/v2/shop/web/blobs/uploads/1".to_owned())];
+    parts.proxy.spoil(9, |seen| seen.method == Method::POST, Fault::Rewrite(elsewhere));
+    let error = parts.push().await.unwrap_err();
+    assert_eq!(error.what(), "http://registry.example.com would be asked without encryption");
+}

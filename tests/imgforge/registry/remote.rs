@@ -161,6 +161,24 @@ async fn layers_are_mounted_from_another_repository() {
 }
 
 #[tokio::test]
+async fn what_was_read_from_a_repository_is_not_asked_for_there() {
+    let (server, folder) = (OciRegistry::open(), tempfile::tempdir().unwrap());
+    let proxy = FaultProxy::before(&server.host).await;
+    let registry = remote(&proxy.host, LoginChain::none());
+    let repository = registry.repository("web").unwrap();
+    let image = sample_image(Kind::Oci, folder.path(), &[100, 200]);
+    push("web", &image, &registry, &repository, &[], &Reporter::silent()).await.unwrap();
+    let version = Version::Digest(image.digest());
+    let there = read(&registry, &repository, &version, PLATFORM).await.unwrap().unwrap();
+    proxy.forget();
+    let changed = there.with_labels(&[("a", "b".into())]);
+    let tags = ["2".parse().unwrap()];
+    let pushed = push("web", &changed, &registry, &repository, &tags, &Reporter::silent()).await.unwrap();
+    assert_eq!(pushed.blobs, BlobCounts { uploaded: 1, mounted: 0, present: 2 });
+    assert_eq!(proxy.count(Method::HEAD, "/blobs/"), 1, "only the new config");
+}
+
+#[tokio::test]
 async fn layers_come_over_from_another_registry() {
     let (one, other, folder) = (OciRegistry::open(), OciRegistry::open(), tempfile::tempdir().unwrap());
     let mut settings = config(&other.host, LoginChain::none());
