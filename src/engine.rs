@@ -17,6 +17,7 @@ use crate::image::reference::{Repository, Tag};
 use crate::progress::Reporter;
 use crate::secret::Secret;
 
+mod bridge;
 pub mod cache;
 pub mod context;
 pub mod daemon;

@@ -237,6 +237,21 @@ impl Deployer for EcsDeployer {
         Ok(Prepared { description, unchanged, handle: json!(ready).to_string() })
     }
 
+    async fn current(&self, running: &Running) -> Result<Prepared> {
+        let before: Before = handle(running.handle.as_deref())?;
+        let ready = Ready {
+            revision: before.live,
+            origin: Origin::Found,
+            release: "run".into(),
+            attempt: once::attempt(),
+        };
+        Ok(Prepared {
+            description: running.description.clone(),
+            unchanged: true,
+            handle: json!(ready).to_string(),
+        })
+    }
+
     async fn run_once(
         &self,
         prepared: &Prepared,

@@ -33,10 +33,8 @@ pub async fn push(
     let by_digest = Version::Digest(digest);
     let by_tag: Vec<Version> = tags.iter().cloned().map(Version::Tag).collect();
     let wanted = if by_tag.is_empty() { std::slice::from_ref(&by_digest) } else { &by_tag[..] };
-    let (known, named) = tokio::try_join!(
-        registry.head(repository, &by_digest),
-        try_join_all(wanted.iter().map(|version| registry.head(repository, version)))
-    )?;
+    let named: Vec<_> = wanted.iter().map(|version| registry.head(repository, version)).collect();
+    let (known, named) = tokio::try_join!(registry.head(repository, &by_digest), try_join_all(named))?;
     let mut pushed = Pushed {
         reference: Reference { repository: repository.clone(), tag: None, digest: Some(digest) },
         image: image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)),
@@ -78,9 +76,8 @@ impl Push<'_> {
         let mut layers = distinct(image);
         // The largest first: what is begun last is short, so no connection idles at the end.
         layers.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
-        let layers = stream::iter(layers.into_iter().map(|layer| self.layer(layer)))
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<Vec<(Sent, u64)>>();
+        let layers: Vec<_> = layers.into_iter().map(|layer| self.layer(layer)).collect();
+        let layers = stream::iter(layers).buffer_unordered(AT_ONCE).try_collect::<Vec<(Sent, u64)>>();
         let (mut sent, config) = tokio::try_join!(layers, self.config(image))?;
         sent.push(config);
         for (sent, bytes) in sent {
