@@ -17,12 +17,12 @@ use crate::image::reference::{Repository, Tag};
 use crate::progress::Reporter;
 use crate::secret::Secret;
 
-mod bridge;
 pub mod cache;
 pub mod context;
 pub mod daemon;
 pub mod docker;
 pub mod dockerignore;
+mod pipe;
 
 /// How to build one image.
 #[derive(Debug, Clone)]

@@ -13,9 +13,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::task::JoinHandle;
 
-use super::bridge::chunks;
-use crate::engine::Recipe;
 use crate::engine::dockerignore::{Ignore, slashed};
+use crate::engine::{Recipe, pipe};
 use crate::error::{Error, Result};
 
 /// Names that are withheld wherever they are: version control, imgforge's own folder, and the file in which Django sites
@@ -23,7 +22,6 @@ use crate::error::{Error, Result};
 const WITHHELD_NAMES: [&str; 3] = [".git", ".imgforge", "local_settings.py"];
 /// What a Dockerfile from outside of the context is called in it.
 const FOREIGN_DOCKERFILE: &str = ".dockerfile.imgforge";
-
 /// The files of a build, listed and not yet read.
 #[derive(Debug)]
 pub struct BuildContext {
@@ -149,15 +147,7 @@ impl BuildContext {
 
     /// Sends the tar while it is made. The handle tells, better than the broken stream could, why it could not be made.
     pub fn stream(self) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, JoinHandle<Result<()>>) {
-        let (mut out, stream) = chunks();
-        let writing = tokio::task::spawn_blocking(move || {
-            let written = self.write(&mut out);
-            if written.is_err() {
-                out.fail("the build context could not be read");
-            }
-            written
-        });
-        (stream, writing)
+        pipe::written(move |out| self.write(out))
     }
 }
 

@@ -1,105 +1,147 @@
-//! Engine `docker`: a Docker daemon builds, with BuildKit or with the builder before it.
+//! The engine `docker`: a daemon builds, over bollard and its HTTP interface.
 //!
-//! What the daemon keeps: `imgforge/PROJECT-IMAGE:build`, the newest build of each image, and `imgforge-base/NAME:DIGEST`,
-//! the bases that were loaded into it. Names move, so nothing piles up but what `docker image prune` takes.
+//! Invariant (contract 6): a build gets the context, which holds no secret file, and BuildKit's secret mounts, which are
+//! served from memory for as long as the build runs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
+use tokio::sync::{Mutex, OnceCell};
 
-use super::cache::LayerCache;
-use super::daemon::{Builder, Daemon};
-use super::{Built, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::base::Base;
 use crate::digest::Digest;
+use crate::engine::cache::LayerCache;
+use crate::engine::context::BuildContext;
+use crate::engine::daemon::{Builder, Daemon, DaemonInfo};
+use crate::engine::{Built, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::image::reference::{Repository, Tag};
+use crate::image::reference::{Repository, Tag, Version};
 use crate::progress::Reporter;
 
-mod build;
+mod buildkit;
+mod classic;
 mod export;
 mod load;
 mod push;
+mod request;
 mod session;
 mod steps;
 
-/// Builds with a Docker daemon.
+use self::load::Send;
+
+/// The tag of what was built last; it keeps the image from being pruned, and tells what the next build changed.
+const BUILD_TAG: &str = "build";
+
+/// Builds on a Docker daemon.
 pub struct DockerEngine {
     daemon: Daemon,
     cache: LayerCache,
-    /// Two images on one base would load it twice.
-    loading: Arc<tokio::sync::Mutex<()>>,
+    info: OnceCell<DaemonInfo>,
+    /// Held while a base is loaded, so that two images on one base load it once.
+    bases: Mutex<()>,
 }
 
 impl DockerEngine {
-    /// Builds on `daemon`; exported layers are kept below `work_dir` (`.imgforge`).
+    /// Builds on `daemon`; what is taken out of it is kept in `work_dir`'s layer cache.
     pub fn new(daemon: Daemon, work_dir: &Path) -> Self {
-        DockerEngine { daemon, cache: LayerCache::new(work_dir.join("layers")), loading: Arc::default() }
+        let cache = LayerCache::new(work_dir.join("layers"));
+        DockerEngine { daemon, cache, info: OnceCell::new(), bases: Mutex::new(()) }
     }
 
-    /// What `FROM ${BASE}` is going to see; a local base is loaded first.
+    /// The daemon.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    async fn info(&self) -> Result<&DaemonInfo> {
+        self.info.get_or_try_init(|| self.daemon.info()).await
+    }
+
+    /// What the Dockerfile's `FROM $BASE` is to be; a local base is loaded for it.
     async fn base(&self, base: &Base, progress: &Reporter) -> Result<String> {
-        let (name, image) = match base {
-            Base::Registry(reference) => {
-                // BuildKit takes a digest without a tag and with one; the classic builder does not take both.
-                let digest = reference.digest.map(|digest| format!("{}@{digest}", reference.repository));
-                return Ok(digest.unwrap_or_else(|| reference.to_string()));
+        match base {
+            Base::Registry(reference) => Ok(match reference.version() {
+                Version::Digest(digest) => format!("{}@{digest}", reference.repository),
+                Version::Tag(tag) => format!("{}:{tag}", reference.repository),
+            }),
+            Base::Local { name, image } => {
+                let _one_at_a_time = self.bases.lock().await;
+                let id = image.config_descriptor().digest;
+                let (repository, tag) = (format!("imgforge-base/{}", component(name)), id.short());
+                let full = format!("{repository}:{tag}");
+                if self.daemon.image_id(&full).await? != Some(id) {
+                    load::load(&self.daemon, image, &format!("base {name}"), Send::Whole, progress).await?;
+                    self.daemon.tag(&id.to_string(), &repository, &tag).await?;
+                }
+                Ok(full)
             }
-            Base::Local { name, image } => (name, image),
-        };
-        let _one_at_a_time = self.loading.lock().await;
-        let id = image.config_descriptor().digest;
-        let repository = format!("imgforge-base/{}", repository_part(name));
-        let tag = id.short();
-        let full = format!("{repository}:{tag}");
-        if self.daemon.image_id(&full).await? != Some(id) {
-            load::load(&self.daemon, image, name, load::Send::Whole, progress).await?;
-            self.daemon.tag(&id.to_string(), &repository, &tag).await?;
         }
-        Ok(full)
     }
 }
 
-/// A name of imgforge.toml as part of a repository's name.
-fn repository_part(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let part: String = name.chars().map(plain).collect();
-    match part.trim_matches('-') {
-        "" => "image".into(),
-        part => part.to_owned(),
+/// `imgforge/PROJECT-IMAGE`
+fn build_repository(recipe: &Recipe) -> String {
+    format!("imgforge/{}", component(&format!("{}-{}", recipe.project, recipe.image)))
+}
+
+/// A name as a component of a repository's: lower case, with what is not allowed there as dashes.
+fn component(name: &str) -> String {
+    let mut component = String::new();
+    for char in name.to_lowercase().chars() {
+        if char.is_ascii_alphanumeric() {
+            component.push(char);
+        } else if !component.ends_with('-') {
+            component.push('-');
+        }
     }
+    let component = component.trim_matches('-');
+    if component.is_empty() { "image".into() } else { component.into() }
 }
 
 #[async_trait]
 impl Engine for DockerEngine {
     async fn check(&self) -> Result<EngineInfo> {
-        Ok(self.daemon.info().await?.engine)
+        Ok(self.info().await?.engine.clone())
     }
 
     async fn build(&self, recipe: &Recipe, logins: &Logins, progress: &Reporter) -> Result<Built> {
-        let builder = self.daemon.info().await?.builder;
-        if builder == Builder::Classic && !recipe.secrets.is_empty() {
-            let ids = recipe.secrets.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(Error::refused(format!(
-                "image {} needs BuildKit for its build secrets ({ids})",
-                recipe.image
-            ))
-            .help("this daemon builds without it: unset DOCKER_BUILDKIT=0, or take a newer Docker"));
-        }
+        let builder = self.info().await?.builder;
+        let started = Instant::now();
         let base = match &recipe.base {
             Some(base) => Some(self.base(base, progress).await?),
             None => None,
         };
-        let repository =
-            format!("imgforge/{}-{}", repository_part(&recipe.project), repository_part(&recipe.image));
-        let before = self.daemon.image_id(&format!("{repository}:build")).await?;
-        let build = build::Build { daemon: &self.daemon, recipe, base, builder, logins, progress };
-        let id = build.run().await?;
-        self.daemon.tag(&id.to_string(), &repository, "build").await?;
-        let base = recipe.base.clone().filter(|base| matches!(base, Base::Local { .. }));
-        Ok(Built { image: recipe.image.clone(), id, base, reused: before == Some(id) })
+        let listed = recipe.clone();
+        let context = tokio::task::spawn_blocking(move || BuildContext::list(&listed))
+            .await
+            .expect("listing a folder does not panic")?;
+        for warning in &context.warnings {
+            progress.warning(format!("{}: {warning}", recipe.image));
+        }
+        let repository = build_repository(recipe);
+        let name = format!("{repository}:{BUILD_TAG}");
+        let before = self.daemon.image_id(&name).await?;
+        let task = progress.task(&recipe.image, "build");
+        let request = request::BuildRequest {
+            daemon: &self.daemon,
+            recipe,
+            name: &name,
+            base: base.as_deref(),
+            context,
+        };
+        let (id, summary) = match builder {
+            Builder::BuildKit => buildkit::build(request, logins, &task, progress).await?,
+            Builder::Classic => classic::build(request, logins, &task, progress).await?,
+        };
+        let reused = before == Some(id);
+        if reused {
+            task.reused(summary);
+        } else {
+            task.done(format!("{summary} in {:.1} s", started.elapsed().as_secs_f64()));
+        }
+        Ok(Built { image: recipe.image.clone(), id, base: recipe.base.clone(), reused })
     }
 
     async fn export(&self, built: &Built, progress: &Reporter) -> Result<Image> {
@@ -107,7 +149,6 @@ impl Engine for DockerEngine {
     }
 
     fn can_push_to(&self, host: &str) -> bool {
-        // Loopback of another machine is another place.
         self.daemon.is_local() || !is_loopback(host)
     }
 
@@ -124,20 +165,40 @@ impl Engine for DockerEngine {
 
     async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {
         let (subject, send) = match below {
-            Some(built) => (built.image.as_str(), load::Send::New),
-            None => ("image", load::Send::Whole),
+            Some(below) => (below.image.as_str(), Send::New),
+            None => ("image", Send::Whole),
         };
         load::load(&self.daemon, image, subject, send, progress).await
     }
 }
 
+/// Whether a registry's host means the machine that says it.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A step went wrong in the builder's own words.
+fn build_failed(image: &str, message: &str) -> Error {
+    let error = Error::failed(format!("the build of image {image} failed")).because(Error::failed(message));
+    let lower = message.to_lowercase();
+    if lower.contains("no space left on device") {
+        error.help(
+            "the daemon's disk is full: `docker system df` shows by what, `docker system prune` frees some",
+        )
+    } else if lower.contains("pull access denied")
+        || lower.contains("unauthorized")
+        || lower.contains("denied:")
+    {
+        error.help("log in to the registry of the base image with `docker login`, or check its name")
+    } else {
+        error.help("fix the Dockerfile, then run the same command again; what was built before stays cached")
+    }
 }
 
 #[cfg(test)]
@@ -145,19 +206,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_known_in_all_its_forms() {
-        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.1.2.3", "[::1]:5000"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["docker.io", "10.0.0.1:5000", "localhost.example.com", "registry:5000"] {
-            assert!(!is_loopback(host), "{host}");
+    fn names_become_repository_components() {
+        for (name, want) in
+            [("shop-web", "shop-web"), ("Web_Front", "web-front"), ("a..b", "a-b"), ("_", "image")]
+        {
+            assert_eq!(component(name), want);
         }
     }
 
     #[test]
-    fn names_become_parts_of_repositories() {
-        assert_eq!(repository_part("web"), "web");
-        assert_eq!(repository_part("Web_2"), "web-2");
-        assert_eq!(repository_part("_"), "image");
+    fn loopback_hosts_are_known() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "[::1]:5000", "127.1.2.3"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["docker.io", "registry.example.com:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 }

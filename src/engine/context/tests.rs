@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::engine::pipe::CHUNK;
 
 /// A folder with these files; a name that ends in a slash is a folder.
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {

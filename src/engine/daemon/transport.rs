@@ -50,7 +50,7 @@ impl Transport {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let connection = dial::dial(&self.address.endpoint).await.map_err(Failure::Unreachable)?;
+        let connection = dial::dial(&self.address).await.map_err(Failure::Unreachable)?;
         let words = connection.words;
         let broken = |error| Failure::Broken { error, words: words.text() };
         let (mut sender, connection) =

@@ -13,10 +13,9 @@ use serde::Deserialize;
 
 use crate::base::Base;
 use crate::digest::{DiffId, Digest};
-use crate::engine::Built;
-use crate::engine::bridge::incoming;
 use crate::engine::cache::{LayerCache, is_plain};
 use crate::engine::daemon::Daemon;
+use crate::engine::{Built, pipe};
 use crate::error::{Error, Result};
 use crate::image::{Image, Kind, Layer};
 use crate::progress::{Reporter, Task};
@@ -45,11 +44,12 @@ pub(super) async fn export(
     }
     let doing = format!("export {}", built.image);
     let id = built.id.to_string();
-    let stream = daemon.docker.export_image(&id).map_err(std::io::Error::other);
-    let reader = incoming(stream);
+    let (daemon_there, doing_there) = (daemon.clone(), doing.clone());
+    let archive =
+        daemon.docker.export_image(&id).map_err(move |error| daemon_there.error(&doing_there, error));
     let (cache_there, base_there) = (cache.clone(), base.clone());
-    let archive = tokio::task::spawn_blocking(move || {
-        let config = read(reader, &cache_there, &base_there, &task);
+    let archive = pipe::read(archive, move |archive| {
+        let config = read(archive, &cache_there, &base_there, &task);
         (task, config)
     });
     let (task, config) = archive.await.expect("reading an archive does not panic");
@@ -73,9 +73,18 @@ fn base_layers(built: &Built) -> Layers {
         Some(Base::Local { image, .. }) => Some(image),
         Some(Base::Registry(_)) | None => None,
     };
-    // The exported image is an OCI one: a base's Docker layers would mix the two.
-    let layers = image.into_iter().filter(|image| image.kind() == Kind::Oci).flat_map(|image| image.layers());
-    Arc::new(layers.map(|layer| (layer.diff_id, layer.clone())).collect())
+    let mut known = BTreeMap::new();
+    for layer in image.into_iter().flat_map(|image| image.layers()) {
+        let mut layer = layer.clone();
+        // The exported image is an OCI one; a gzip blob is the same under both families' types.
+        if layer.descriptor.media_type == Kind::Docker.gzip_layer() {
+            layer.descriptor.media_type = Kind::Oci.gzip_layer().into();
+        }
+        if layer.descriptor.media_type.starts_with("application/vnd.oci.") {
+            known.insert(layer.diff_id, layer);
+        }
+    }
+    Arc::new(known)
 }
 
 /// The image of a config, when all its layers are known.

@@ -5,16 +5,15 @@
 //!
 //! Invariant (contract 6): the archive is streamed as it is made; the secret layer is never in a file here.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 
 use bollard::query_parameters::ImportImageOptionsBuilder;
-use flate2::read::GzDecoder;
 use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::digest::Digest;
-use crate::engine::bridge::chunks;
 use crate::engine::daemon::Daemon;
+use crate::engine::pipe;
 use crate::error::{Error, Result};
 use crate::image::{Content, Image, Layer};
 use crate::progress::Reporter;
@@ -68,17 +67,10 @@ pub(super) async fn load(
 
 async fn transfer(daemon: &Daemon, image: &Image, send: Send) -> Result<()> {
     let doing = "load an image into the Docker daemon";
-    let (mut out, stream) = chunks();
     let image = image.clone();
-    let writing = tokio::task::spawn_blocking(move || {
-        let written = write(&image, send, &mut out).and_then(|()| Ok(out.flush()?));
-        if written.is_err() {
-            out.fail("the image could not be read");
-        }
-        written
-    });
+    let (archive, writing) = pipe::written(move |out| write(&image, send, out));
     let options = ImportImageOptionsBuilder::default().quiet(true).build();
-    let mut answers = daemon.docker.import_image_stream(options, stream, None);
+    let mut answers = daemon.docker.import_image_stream(options, archive, None);
     let mut refused = None;
     while let Some(answer) = answers.next().await {
         match answer {
@@ -91,39 +83,28 @@ async fn transfer(daemon: &Daemon, image: &Image, send: Send) -> Result<()> {
         }
     }
     drop(answers);
-    // What stopped the writing says more than the daemon's word about a cut archive; that the daemon stopped reading
-    // (a broken pipe) does not.
-    match (writing.await.expect("writing an archive does not panic"), refused) {
-        (Err(error), None) => Err(error),
-        (_, Some(refused)) => Err(refused),
-        (Ok(()), None) => Ok(()),
-    }
+    // What stopped the writing says more than the daemon's word about an archive that was cut.
+    writing.await.expect("writing an archive does not panic")?;
+    refused.map_or(Ok(()), Err)
 }
 
-/// `docker save`'s archive: manifest.json, the config, `DIFF_ID.tar` for each layer that is sent.
+/// `docker save`'s archive: manifest.json, the config, `DIFF_ID.tar.gz` for each layer that is sent. Blobs go as they are:
+/// the daemon inflates them (moby, image/tarexport/load.go, `loadLayer`) and checks their diff_ids.
 fn write(image: &Image, send: Send, out: &mut impl Write) -> Result<()> {
     let mut archive = tar::Builder::new(out);
-    archive.mode(tar::HeaderMode::Deterministic);
     let config = image.config_bytes();
     let config_name = format!("{}.json", Digest::of(&config).hex());
-    let name = |layer: &Layer| format!("{}.tar", layer.diff_id.0.hex());
+    let name = |layer: &Layer| format!("{}.tar.gz", layer.diff_id.0.hex());
     let layers: Vec<String> = image.layers().iter().map(name).collect();
     let manifest = json!([{ "Config": config_name, "RepoTags": null, "Layers": layers }]).to_string();
     append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_bytes())?;
     append(&mut archive, &config_name, config.len() as u64, &config[..])?;
     for layer in image.layers() {
         match (&layer.content, send) {
-            (Content::Memory(blob), _) => {
-                let mut size = io::sink();
-                let size = io::copy(&mut GzDecoder::new(&blob[..]), &mut size)?;
-                append(&mut archive, &name(layer), size, GzDecoder::new(&blob[..]))?;
-            }
+            (Content::Memory(blob), _) => append(&mut archive, &name(layer), blob.len() as u64, &blob[..])?,
             (Content::File(path), Send::Whole) => {
-                // A tar says a file's size before the file: the blob is read twice.
-                let open =
-                    || Ok::<_, Error>(GzDecoder::new(BufReader::new(fs_err::File::open(path.as_path())?)));
-                let size = io::copy(&mut open()?, &mut io::sink())?;
-                append(&mut archive, &name(layer), size, open()?)?;
+                let file = fs_err::File::open(path.as_path())?;
+                append(&mut archive, &name(layer), file.metadata()?.len(), file)?;
             }
             (Content::Registry(repository), Send::Whole) => {
                 let (digest, repository) = (layer.descriptor.digest.short(), repository.clone());

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use http::header::HeaderValue;
 use http::{Method, Request};
 use http_body_util::{BodyDataStream, Empty};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -53,8 +54,11 @@ pub(super) async fn push(
     let name = repository.to_string();
     daemon.tag(&built.id.to_string(), &name, tag.as_str()).await?;
     let sent = send(daemon, built, repository, tag, login, progress).await;
-    let untagged = daemon.untag(&format!("{name}:{tag}")).await;
-    sent.and(untagged)
+    // A name that stays does no harm to what was sent.
+    if let Err(error) = daemon.untag(&format!("{name}:{tag}")).await {
+        tracing::debug!("{name}:{tag} stays on the daemon: {error:?}");
+    }
+    sent
 }
 
 async fn send(
@@ -99,12 +103,14 @@ fn message(status: http::StatusCode, text: &str) -> Option<String> {
 fn request(repository: &Repository, tag: &Tag, login: Option<&Login>) -> Request<Empty<Bytes>> {
     let credentials = login.map(|login| credentials(login, &repository.host)).unwrap_or_default();
     let auth = serde_json::to_vec(&credentials).expect("strings can be written as JSON");
+    let mut auth = HeaderValue::from_str(&URL_SAFE.encode(auth)).expect("base64 can stand in a header");
+    auth.set_sensitive(true);
     let tag = utf8_percent_encode(tag.as_str(), NON_ALPHANUMERIC);
     Request::builder()
         .method(Method::POST)
         .uri(format!("/images/{repository}/push?tag={tag}"))
         // The daemon wants the header even when there is no login in it.
-        .header("X-Registry-Auth", URL_SAFE.encode(auth))
+        .header("X-Registry-Auth", auth)
         .body(Empty::new())
         .expect("a repository's name and an escaped tag can stand in a path")
 }
