@@ -1,5 +1,13 @@
 //! An ECS service: a new revision of its own task definition, one UpdateService, and that deployment followed to its end.
 //!
+//! What the caller must be allowed: `ecs:` DescribeServices, DescribeTaskDefinition, RegisterTaskDefinition,
+//! DeregisterTaskDefinition, UpdateService, RunTask, DescribeTasks, TagResource (when the task definition has tags), and
+//! `iam:PassRole` for its roles. For better answers: `ecs:` ListServices, ListClusters, ListTasks, ListServiceDeployments,
+//! DescribeServiceDeployments, DescribeServiceRevisions, StopTask, and `logs:GetLogEvents`.
+//!
+//! A once-task starts all containers of the task definition, with the command of one of them changed: RunTask offers no
+//! other way. What is essential beside it (a worker, say) runs as long as the once-task does.
+//!
 //! Tested against a simulator that speaks the wire protocol, and with moto for the shapes. Never tried against AWS itself:
 //! how long the service deployments API lags behind UpdateService, the exact text of throttling answers, when
 //! CloudWatch Logs shows a task's last lines, and endpoints outside the `aws` partition.
