@@ -48,4 +48,7 @@ fn follow(steps: &mut Steps<'_>, status: &StatusResponse) {
     for log in &status.logs {
         steps.printed(&log.vertex, &String::from_utf8_lossy(&log.msg));
     }
+    for vertex in status.vertexes.iter().filter(|vertex| vertex.completed.is_some()) {
+        steps.ended(&vertex.digest);
+    }
 }

@@ -34,7 +34,10 @@ pub(super) async fn build(
     };
     let ended = request.run(With::Logins(logins), told).await?;
     match ended {
-        Ended::Image(id) => Ok((id, steps.summary())),
+        Ended::Image(id) => {
+            steps.ended(&current);
+            Ok((id, steps.summary()))
+        }
         Ended::Failed(message) => {
             // This builder does not say which step failed: it is the one that ran.
             if !current.is_empty() {
@@ -50,6 +53,7 @@ fn follow(steps: &mut Steps<'_>, current: &mut String, text: &str) {
     if let Some(step) = text.strip_prefix("Step ")
         && let Some((number, instruction)) = step.split_once(" : ")
     {
+        steps.ended(current);
         *current = number.to_owned();
         let name = format!("[{number}] {}", instruction.trim());
         steps.told(&Told { key: current, name: &name, started: true, ..Told::default() });

@@ -4,8 +4,8 @@
 //! OCI layout of later ones (`blobs/sha256/DIFF_ID`). Both have Docker's `manifest.json`.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::sync::Arc;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -44,16 +44,23 @@ pub(super) async fn export(
     }
     let doing = format!("export {}", built.image);
     let id = built.id.to_string();
-    let (daemon_there, doing_there) = (daemon.clone(), doing.clone());
-    let archive =
-        daemon.docker.export_image(&id).map_err(move |error| daemon_there.error(&doing_there, error));
+    // Through tar only the text of an error would come.
+    let broke = Arc::new(OnceLock::new());
+    let (daemon_there, doing_there, broke_there) = (daemon.clone(), doing.clone(), Arc::clone(&broke));
+    let archive = daemon.docker.export_image(&id).map_err(move |error| {
+        let error = daemon_there.error(&doing_there, error);
+        let text = io::Error::other(error.to_string());
+        let _ = broke_there.set(error);
+        text
+    });
     let (cache_there, base_there) = (cache.clone(), base.clone());
     let archive = pipe::read(archive, move |archive| {
         let config = read(archive, &cache_there, &base_there, &task);
         (task, config)
     });
     let (task, config) = archive.await.expect("reading an archive does not panic");
-    let config = config.map_err(|error| error.context(format!("cannot {doing}")))?;
+    let broke = Arc::into_inner(broke).and_then(OnceLock::into_inner);
+    let config = config.map_err(|error| broke.unwrap_or_else(|| error.context(format!("cannot {doing}"))))?;
     if Digest::of(&config) != built.id {
         return Err(Error::failed(format!("cannot {doing}: the daemon gave another image than {id}")).help(
             "its image store names images by something else than their config; push to a registry instead",

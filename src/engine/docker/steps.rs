@@ -49,6 +49,13 @@ struct Step {
     begun: String,
 }
 
+impl Step {
+    /// Whether the Dockerfile says so: what BuildKit does for itself is no news.
+    fn is_of_dockerfile(&self) -> bool {
+        self.name.starts_with('[') && !self.name.starts_with("[internal]")
+    }
+}
+
 impl<'a> Steps<'a> {
     pub(super) fn new(recipe: &'a Recipe, task: &'a Task, progress: &'a Reporter) -> Self {
         let small = recipe.secrets.values().filter(|secret| secret.len() <= MASKED_SECRET);
@@ -77,8 +84,7 @@ impl<'a> Steps<'a> {
         if (told.started || told.cached) && !step.announced {
             step.announced = true;
             self.task.detail(&step.name);
-            // What BuildKit does for itself is no news.
-            if !step.name.starts_with("[internal]") {
+            if step.is_of_dockerfile() {
                 let cached = if step.cached { " (cached)" } else { "" };
                 self.progress.log(self.image, format!("{}{cached}", step.name));
             }
@@ -96,10 +102,22 @@ impl<'a> Steps<'a> {
         self.steps.entry(key.to_owned()).or_default().begun = rest;
     }
 
+    /// The step of this key prints no more.
+    pub(super) fn ended(&mut self, key: &str) {
+        if self.steps.get(key).is_some_and(|step| !step.begun.is_empty()) {
+            self.printed(key, "\n");
+        }
+    }
+
     fn line(&mut self, key: &str, line: &str) {
         // Of a bar that was drawn over itself, the last state.
         let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
-        let line = self.mask(line);
+        // The classic builder prints stderr in red; a line that was nothing but colour is none.
+        let plain = console::strip_ansi_codes(line);
+        if plain.is_empty() && !line.is_empty() {
+            return;
+        }
+        let line = self.mask(&plain);
         self.progress.log(self.image, line.clone());
         let step = self.steps.entry(key.to_owned()).or_default();
         if step.tail.len() == TAIL {
@@ -110,8 +128,7 @@ impl<'a> Steps<'a> {
 
     /// The build is done: how many steps it had and how many of them were cached.
     pub(super) fn summary(&self) -> String {
-        let steps =
-            || self.steps.values().filter(|step| step.announced && !step.name.starts_with("[internal]"));
+        let steps = || self.steps.values().filter(|step| step.announced && step.is_of_dockerfile());
         let cached = steps().filter(|step| step.cached).count();
         format!("{} steps, {cached} cached", steps().count())
     }
@@ -125,9 +142,7 @@ impl<'a> Steps<'a> {
         let Some(key) = failed.map(|(key, _)| key.clone()) else {
             return build_failed(self.image, &message);
         };
-        if self.steps.get(&key).is_some_and(|step| !step.begun.is_empty()) {
-            self.printed(&key, "\n");
-        }
+        self.ended(&key);
         let step = &self.steps[&key];
         let code = exit_code(&step.error).or_else(|| exit_code(&message));
         let Some(code) = code else {
@@ -245,7 +260,9 @@ mod tests {
             steps.told(&Told { key: "a", name: "[1/1] RUN pip", started: true, ..Told::default() });
             steps.printed("a", "Looking in: https://user:canary@in");
             steps.printed("a", "dex.example.com/simple\r\n10 %\r100 %\nshort\n");
+            steps.printed("a", "\u{1b}[91mred\n\u{1b}[0m\n\nend");
+            steps.ended("a");
         });
-        assert_eq!(lines, ["[1/1] RUN pip", "Looking in: ***", "100 %", "short"]);
+        assert_eq!(lines, ["[1/1] RUN pip", "Looking in: ***", "100 %", "short", "red", "", "end"]);
     }
 }

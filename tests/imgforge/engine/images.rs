@@ -13,7 +13,8 @@ use imgforge::secret::{Secret, Version};
 
 use crate::support::docker::{Proxy, Recorder, Site, daemon, daemon_with, docker_prints, unique};
 
-const DOCKERFILE: &str = "ARG BASE\nFROM $BASE\nCOPY a /a\nRUN echo one > /one\nENV EMPTY=layer\nRUN echo two > /home/two\nUSER 1000\n";
+const DOCKERFILE: &str =
+    "ARG BASE\nFROM $BASE\nCOPY a /a\nRUN echo one > /one\nENV EMPTY=layer\nRUN echo two > /home/two\n";
 
 async fn built(site: &Site, engine: &DockerEngine) -> Built {
     engine.build(&site.recipe("web"), &Logins::new(), &Reporter::silent()).await.unwrap()
@@ -75,10 +76,7 @@ async fn an_export_of_an_image_that_is_gone_fails() {
     let gone = Built { id: Digest::of(b"gone"), image: "web".into(), base: None, reused: false };
     let error = engine.export(&gone, &Reporter::silent()).await.unwrap_err();
     assert_eq!(error.what(), "cannot export web");
-    assert!(
-        error.causes().concat().contains("No such image") || error.causes().concat().contains("404"),
-        "{error:?}"
-    );
+    assert!(error.causes().concat().to_lowercase().contains("no such"), "{error:?}");
     assert!(!site.work_dir().join("layers/images").exists());
 }
 

@@ -204,6 +204,9 @@ pub fn busybox(folder: &Path, name: &str) -> Image {
         0o644,
         b"root:x:0:0::/:/bin/sh\ndocker:x:1000:1000::/home:/bin/sh\n",
     );
+    entry("etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\ndocker:x:1000:\n");
+    // Nothing that another test built is in a builder's cache for this one.
+    entry("etc/name", tar::EntryType::Regular, 0o644, name.as_bytes());
     for name in
         ["cat", "echo", "env", "find", "grep", "ls", "seq", "sh", "sleep", "stat", "test", "touch", "wc"]
     {
