@@ -61,6 +61,14 @@ pub struct Ecr {
     prepared: Mutex<BTreeSet<Repository>>,
 }
 
+/// What of a repository's settings counts here.
+struct Settings {
+    /// Whether a tag that is there cannot be given to another image.
+    immutable: bool,
+    /// Whether images are scanned when they are pushed.
+    scanned: bool,
+}
+
 impl fmt::Debug for Ecr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe())
@@ -94,9 +102,8 @@ impl Ecr {
         Ok(Ecr { client: logins.client(&region), region, remote, prepared: Mutex::default() })
     }
 
-    /// The repository's settings: whether tags are immutable and whether images are scanned. `None` when there is no such
-    /// repository.
-    async fn settings(&self, repository: &Repository) -> Result<Option<(bool, bool)>, EcrError> {
+    /// The repository's settings; `None` when there is no such repository.
+    async fn settings(&self, repository: &Repository) -> Result<Option<Settings>, EcrError> {
         let answer = self.client.describe_repositories().repository_names(&repository.path).send().await;
         match answer {
             Ok(answer) => Ok(answer.repositories().first().map(|settings| {
@@ -104,8 +111,8 @@ impl Ecr {
                 let immutable = settings
                     .image_tag_mutability()
                     .is_some_and(|mutability| mutability.as_str().starts_with("IMMUTABLE"));
-                let scanned = settings.image_scanning_configuration().is_some_and(|s| s.scan_on_push());
-                (immutable, scanned)
+                let scanned = settings.image_scanning_configuration().is_some_and(|scan| scan.scan_on_push());
+                Settings { immutable, scanned }
             })),
             Err(error) => match EcrError::of(error) {
                 EcrError { code: Some(code), .. } if code == "RepositoryNotFoundException" => Ok(None),
@@ -166,7 +173,7 @@ impl Registry for Ecr {
         let settings = self.settings(repository).await;
         let settings =
             settings.map_err(|e| e.told(&format!("look at {name}"), "ecr:DescribeRepositories"))?;
-        let Some((immutable, scanned)) = settings else { return Ok(Vec::new()) };
+        let Some(Settings { immutable, scanned }) = settings else { return Ok(Vec::new()) };
         let mut problems = Vec::new();
         if !immutable {
             problems.push(format!(

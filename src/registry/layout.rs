@@ -1,7 +1,7 @@
 //! A registry on disk: one OCI layout for each image (OCI image-spec, image-layout.md). It needs no account and no server.
 //!
 //! Invariants: a blob is at its place only when all of it is; the index is replaced as a whole, by one writer at a time,
-//! after what it names. So a reader never needs a lock, and a writer that is killed leaves nothing half done behind.
+//! after what it names. So a reader never needs a lock, and a writer that is killed leaves no more than a `.partial-` file behind.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -14,18 +14,18 @@ mod faults;
 mod layout;
 mod logins;
 mod remote;
+mod tls;
 
 /// Retries at once, so that no test waits.
 fn quick() -> RetryPolicy {
-    RetryPolicy {
-        attempts: 4,
-        first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
-    }
+    RetryPolicy { attempts: 4, first_wait: Duration::from_millis(1), longest_wait: Duration::from_secs(5) }
 }
 
 fn config(host: &str, logins: LoginChain) -> RemoteConfig {
-    RemoteConfig { retry: quick(), ..RemoteConfig::new(format!("{host}/{{project}}/{{image}}"), "shop", logins) }
+    RemoteConfig {
+        retry: quick(),
+        ..RemoteConfig::new(format!("{host}/{{project}}/{{image}}"), "shop", logins)
+    }
 }
 
 fn remote(host: &str, logins: LoginChain) -> Remote {

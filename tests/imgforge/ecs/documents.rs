@@ -18,7 +18,7 @@ fn account(moto: &Moto) -> (SdkConfig, Client) {
     let sdk = SdkConfig::builder()
         .region(Region::new("eu-west-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .endpoint_url(moto.endpoint())
+        .endpoint_url(&moto.url)
         .build();
     let client = Client::new(ECS, &sdk, None, reqwest::Client::new(), config().pace.retry).unwrap();
     (sdk, client)

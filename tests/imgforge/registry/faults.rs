@@ -25,6 +25,9 @@ use crate::support::sample_image::{Events, layer_files, sample_image};
 /// Blobs above this are streamed.
 const STREAMED: u64 = 50_000;
 
+/// Uploads are cut here.
+const CUT: usize = 100_000;
+
 struct Parts {
     proxy: FaultProxy,
     registry: Remote,
@@ -39,7 +42,7 @@ async fn parts() -> Parts {
     let proxy = FaultProxy::before(&server.host).await;
     let settings = RemoteConfig { one_request_up_to: STREAMED, ..config(&proxy.host, LoginChain::none()) };
     let registry = Remote::new(settings).unwrap();
-    let image = sample_image(Kind::Oci, folder.path(), &[100, 3 << 20]);
+    let image = sample_image(Kind::Oci, folder.path(), &[100, 300_000]);
     Parts { proxy, registry, image, _server: server, _folder: folder }
 }
 
@@ -71,7 +74,8 @@ fn puts_manifest(seen: &Seen) -> bool {
 
 #[tokio::test]
 async fn errors_that_pass_are_waited_out() {
-    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::TOO_MANY_REQUESTS] {
+    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::TOO_MANY_REQUESTS]
+    {
         let parts = parts().await;
         for method in [Method::HEAD, Method::POST, Method::PUT, Method::PATCH] {
             parts.proxy.spoil(1, move |seen| seen.method == method, answer(status));
@@ -127,7 +131,7 @@ async fn trouble_that_does_not_end_is_an_error_after_some_tries() {
 #[tokio::test]
 async fn a_cut_upload_goes_on_where_it_was() {
     let parts = parts().await;
-    parts.proxy.spoil(1, |seen| seen.method == Method::PATCH, Fault::CutAfter(1 << 20));
+    parts.proxy.spoil(1, |seen| seen.method == Method::PATCH, Fault::CutAfter(CUT));
     let (events, reporter) = Events::reporter();
     let repository = parts.registry.repository("web").unwrap();
     let tags = ["1".parse().unwrap()];
@@ -138,7 +142,7 @@ async fn a_cut_upload_goes_on_where_it_was() {
     assert!(!patches[0].headers.contains_key("content-range"));
     let size = parts.image.layers()[1].descriptor.size;
     let range = patches[1].headers["content-range"].to_str().unwrap();
-    assert_eq!(range, format!("{}-{}", 1 << 20, size - 1));
+    assert_eq!(range, format!("{}-{}", CUT, size - 1));
     assert_eq!(events.bytes(), parts.image.size(), "no byte is told twice");
     parts.check().await;
 }
@@ -146,7 +150,7 @@ async fn a_cut_upload_goes_on_where_it_was() {
 #[tokio::test]
 async fn a_cut_upload_that_the_registry_forgot_is_begun_again() {
     let parts = parts().await;
-    parts.proxy.spoil(1, |seen| seen.method == Method::PATCH, Fault::CutAfter(1 << 20));
+    parts.proxy.spoil(1, |seen| seen.method == Method::PATCH, Fault::CutAfter(CUT));
     parts.proxy.spoil(1, |seen| seen.is(Method::GET, "/blobs/uploads/"), answer(StatusCode::NOT_FOUND));
     parts.push().await.unwrap();
     assert_eq!(parts.proxy.count(Method::PATCH, "/blobs/uploads/"), 2);
@@ -251,8 +255,7 @@ async fn a_login_does_not_follow_a_redirect_to_object_storage() {
     let address = format!("http://{}/store?signature=x", listener.local_addr().unwrap());
     let app = Router::new().route("/store", get(store));
     let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    let redirect =
-        Fault::Answer(StatusCode::TEMPORARY_REDIRECT, vec![("location", address)], String::new());
+    let redirect = Fault::Answer(StatusCode::TEMPORARY_REDIRECT, vec![("location", address)], String::new());
     proxy.spoil(9, |seen| seen.is(Method::GET, "/blobs/"), redirect);
     let layer: &Descriptor = &image.layers()[0].descriptor;
     let mut bytes = Vec::new();
@@ -278,4 +281,13 @@ async fn an_immutable_tag_that_names_the_same_image_is_done() {
     let other = parts.image.with_labels(&[("a", "b".into())]);
     let error = put(&other).await.unwrap_err();
     assert!(error.what().contains("names another image and cannot be moved"), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_upload_does_not_go_where_others_could_read_it() {
+    let parts = parts().await;
+    let elsewhere = vec![("location", "http://registry.example.com/v2/shop/web/blobs/uploads/1".to_owned())];
+    parts.proxy.spoil(9, |seen| seen.method == Method::POST, Fault::Rewrite(elsewhere));
+    let error = parts.push().await.unwrap_err();
+    assert_eq!(error.what(), "http://registry.example.com would be asked without encryption");
 }

@@ -31,7 +31,10 @@ async fn other_tools_accept_a_layout() {
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(inspected["Digest"], image.digest().to_string());
     let unpacked = folder.path().join("unpacked");
-    tool("umoci", &["unpack", "--rootless", "--image", &format!("{web}:1.0"), &unpacked.display().to_string()]);
+    tool(
+        "umoci",
+        &["unpack", "--rootless", "--image", &format!("{web}:1.0"), &unpacked.display().to_string()],
+    );
     assert_eq!(std::fs::metadata(unpacked.join("rootfs/file-1")).unwrap().len(), 70_000);
 }
 
@@ -46,7 +49,9 @@ async fn what_was_written_reads_back_with_its_layers_in_files() {
         for version in [Version::Tag("1.0".parse().unwrap()), Version::Digest(image.digest())] {
             let there = read(&layout, &repository, &version, PLATFORM).await.unwrap().unwrap();
             assert_eq!(there.manifest_bytes(), image.manifest_bytes());
-            assert!(layer_files(&there).iter().all(|path| path.starts_with(folder.path().join("images/web"))));
+            assert!(
+                layer_files(&there).iter().all(|path| path.starts_with(folder.path().join("images/web")))
+            );
         }
         let other = Version::Tag("2.0".parse().unwrap());
         assert!(read(&layout, &repository, &other, PLATFORM).await.unwrap().is_none());

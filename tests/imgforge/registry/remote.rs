@@ -136,7 +136,8 @@ async fn only_the_layer_that_is_new_is_sent() {
     assert_eq!(pushed.blobs, BlobCounts { uploaded: 2, mounted: 0, present: 2 });
     assert_eq!(events.bytes(), size);
     let ends = |wanted| {
-        let ended = |event: &Event| matches!(event, Event::TaskFinished { outcome, .. } if *outcome == wanted);
+        let ended =
+            |event: &Event| matches!(event, Event::TaskFinished { outcome, .. } if *outcome == wanted);
         events.all().iter().filter(|event| ended(event)).count()
     };
     assert_eq!((ends(Outcome::Reused), ends(Outcome::Done)), (2, 1));
@@ -160,6 +161,24 @@ async fn layers_are_mounted_from_another_repository() {
 }
 
 #[tokio::test]
+async fn what_was_read_from_a_repository_is_not_asked_for_there() {
+    let (server, folder) = (OciRegistry::open(), tempfile::tempdir().unwrap());
+    let proxy = FaultProxy::before(&server.host).await;
+    let registry = remote(&proxy.host, LoginChain::none());
+    let repository = registry.repository("web").unwrap();
+    let image = sample_image(Kind::Oci, folder.path(), &[100, 200]);
+    push("web", &image, &registry, &repository, &[], &Reporter::silent()).await.unwrap();
+    let version = Version::Digest(image.digest());
+    let there = read(&registry, &repository, &version, PLATFORM).await.unwrap().unwrap();
+    proxy.forget();
+    let changed = there.with_labels(&[("a", "b".into())]);
+    let tags = ["2".parse().unwrap()];
+    let pushed = push("web", &changed, &registry, &repository, &tags, &Reporter::silent()).await.unwrap();
+    assert_eq!(pushed.blobs, BlobCounts { uploaded: 1, mounted: 0, present: 2 });
+    assert_eq!(proxy.count(Method::HEAD, "/blobs/"), 1, "only the new config");
+}
+
+#[tokio::test]
 async fn layers_come_over_from_another_registry() {
     let (one, other, folder) = (OciRegistry::open(), OciRegistry::open(), tempfile::tempdir().unwrap());
     let mut settings = config(&other.host, LoginChain::none());
@@ -180,9 +199,10 @@ async fn layers_come_over_from_another_registry() {
 async fn a_large_layer_is_streamed_with_its_progress() {
     let (server, folder) = (OciRegistry::open(), tempfile::tempdir().unwrap());
     let proxy = FaultProxy::before(&server.host).await;
-    let registry = remote(&proxy.host, LoginChain::none());
+    let settings = RemoteConfig { one_request_up_to: 1000, ..config(&proxy.host, LoginChain::none()) };
+    let registry = Remote::new(settings).unwrap();
     let repository = registry.repository("web").unwrap();
-    let image = sample_image(Kind::Oci, folder.path(), &[12 << 20]);
+    let image = sample_image(Kind::Oci, folder.path(), &[600_000]);
     let (events, reporter) = Events::reporter();
     push("web", &image, &registry, &repository, &["1".parse().unwrap()], &reporter).await.unwrap();
     assert_eq!(proxy.count(Method::PATCH, "/blobs/uploads/"), 1);
@@ -213,9 +233,7 @@ async fn of_an_index_the_platform_is_read() {
     let image = sample_image(Kind::Oci, folder.path(), &[10]);
     push("web", &image, &registry, &repository, &[], &Reporter::silent()).await.unwrap();
     let size = image.manifest_bytes().len();
-    let entry = |platform: Value| {
-        json!({"mediaType": Kind::Oci.manifest(), "digest": image.digest(), "size": size, "platform": platform})
-    };
+    let entry = |platform: Value| json!({"mediaType": Kind::Oci.manifest(), "digest": image.digest(), "size": size, "platform": platform});
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
         entry(json!({"os": "unknown", "architecture": "unknown"})),
         entry(json!({"os": "linux", "architecture": "amd64"})),
@@ -253,7 +271,8 @@ fn a_pattern_has_to_give_a_repository() {
         assert_eq!(error.kind(), imgforge::error::Kind::Config, "{pattern}");
         assert!(error.help_text().is_some());
     }
-    let hub = Remote::new(RemoteConfig::new("docker.io/me/shop-{image}", "shop", LoginChain::none())).unwrap();
+    let hub =
+        Remote::new(RemoteConfig::new("docker.io/me/shop-{image}", "shop", LoginChain::none())).unwrap();
     assert_eq!(hub.describe(), "docker.io");
     assert_eq!(
         hub.repository("web").unwrap(),

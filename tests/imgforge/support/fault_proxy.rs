@@ -59,8 +59,11 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// Before the server at `upstream` (`127.0.0.1:PORT`).
     pub async fn before(upstream: &str) -> Self {
-        let client =
-            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
         let shared = Arc::new(Shared {
             upstream: upstream.into(),
             client,
@@ -138,9 +141,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     match fault {
         None => answer(forward(reqwest::Body::wrap_stream(body.into_data_stream())).send().await),
         Some(Fault::Rewrite(headers)) => {
-            let mut response = answer(forward(reqwest::Body::wrap_stream(body.into_data_stream())).send().await);
+            let mut response =
+                answer(forward(reqwest::Body::wrap_stream(body.into_data_stream())).send().await);
             for (name, value) in headers {
-                response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+                response
+                    .headers_mut()
+                    .insert(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
             }
             response
         }
@@ -149,7 +155,9 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             let _ = axum::body::to_bytes(body, usize::MAX).await;
             let mut response = (status, text).into_response();
             for (name, value) in headers {
-                response.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+                response
+                    .headers_mut()
+                    .append(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
             }
             response
         }

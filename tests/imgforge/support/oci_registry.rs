@@ -1,8 +1,10 @@
 //! A real registry (Debian's docker-registry) on a free port of this machine.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -13,7 +15,7 @@ pub struct OciRegistry {
     /// `127.0.0.1:PORT`
     pub host: String,
     _process: ServerProcess,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl OciRegistry {
@@ -25,6 +27,22 @@ impl OciRegistry {
     /// For anyone, with `Location` headers that have no host.
     pub fn open_with_relative_locations() -> Self {
         Self::start(json!({"relativeurls": true}), |_| Value::Null)
+    }
+
+    /// For anyone, over TLS with a certificate for `name`, which is also the authority that signed it. The host is
+    /// `name:PORT`, and the authority's file is what is returned with it.
+    pub fn tls(name: &str) -> (Self, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (crt, pem) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        std::fs::write(&crt, certificate.pem()).unwrap();
+        std::fs::write(&pem, key.serialize_pem()).unwrap();
+        let mut registry =
+            Self::start_in(folder, json!({"tls": {"certificate": crt, "key": pem}}), |_| Value::Null);
+        let port = registry.host.rsplit_once(':').unwrap().1;
+        registry.host = format!("{name}:{port}");
+        (registry, crt)
     }
 
     /// For one user, with Basic authentication.
@@ -48,7 +66,10 @@ impl OciRegistry {
     }
 
     fn start(http: Value, auth: impl FnOnce(&TempDir) -> Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), http, auth)
+    }
+
+    fn start_in(folder: TempDir, http: Value, auth: impl FnOnce(&TempDir) -> Value) -> Self {
         let auth = auth(&folder);
         let mut config = json!({
             "version": "0.1",
@@ -69,14 +90,9 @@ impl OciRegistry {
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config.to_string()).unwrap();
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&path).env_remove("OTEL_TRACES_EXPORTER");
+        command.arg("serve").arg(&path);
         let process = ServerProcess::start(command, "listening on ");
-        OciRegistry { host: process.address.clone(), _process: process, folder }
-    }
-
-    /// The folder that holds everything it stores.
-    pub fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
+        OciRegistry { host: process.address.clone(), _process: process, _folder: folder }
     }
 }
 

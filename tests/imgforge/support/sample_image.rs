@@ -11,7 +11,8 @@ use serde_json::json;
 
 /// An image whose layers each hold one file of so many random bytes. The blobs are files in `folder`.
 pub fn sample_image(kind: Kind, folder: &Path, sizes: &[usize]) -> Image {
-    let layers: Vec<Layer> = sizes.iter().enumerate().map(|(at, size)| sample_layer(kind, folder, at, *size)).collect();
+    let layers: Vec<Layer> =
+        sizes.iter().enumerate().map(|(at, size)| sample_layer(kind, folder, at, *size)).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux", "created": "2026-01-02T03:04:05Z",
         "config": {"Cmd": ["/bin/true"]},

@@ -33,7 +33,7 @@ impl ServerProcess {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if let Some((_, rest)) = line.split_once(marker) {
-                    let address = rest.split(|c: char| c == '"' || c.is_whitespace()).next();
+                    let address = rest.split(|c: char| c == '"' || c == ',' || c.is_whitespace()).next();
                     let _ = say.send(address.unwrap_or_default().to_owned());
                 }
                 lines.lock().unwrap().push(line);
@@ -55,6 +55,7 @@ impl ServerProcess {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "a failed test shows the server's side too")]
 impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();

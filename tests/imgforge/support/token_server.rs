@@ -118,11 +118,18 @@ async fn by_identity(State(shared): State<Arc<Shared>>, body: String) -> Respons
 }
 
 impl Shared {
-    fn answer(&self, user: Option<String>, scopes: Vec<String>, services: &[String], field: &str) -> Response {
+    fn answer(
+        &self,
+        user: Option<String>,
+        scopes: Vec<String>,
+        services: &[String],
+        field: &str,
+    ) -> Response {
         if services != [self.service.clone()] {
             return (StatusCode::BAD_REQUEST, "another service").into_response();
         }
-        let access: Vec<Value> = scopes.iter().filter_map(|scope| self.grant(user.as_deref(), scope)).collect();
+        let access: Vec<Value> =
+            scopes.iter().filter_map(|scope| self.grant(user.as_deref(), scope)).collect();
         self.seen.lock().unwrap().push(TokenRequest { user, scopes });
         let token = self.sign(&access);
         Json(json!({field: token, "expires_in": LIFETIME})).into_response()
