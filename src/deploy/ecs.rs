@@ -240,7 +240,7 @@ impl Deployer for EcsDeployer {
     async fn current(&self, running: &Running) -> Result<Prepared> {
         let before: Before = handle(running.handle.as_deref())?;
         let ready = Ready {
-            revision: before.live,
+            revision: before.good,
             origin: Origin::Found,
             release: "run".into(),
             attempt: once::attempt(),
