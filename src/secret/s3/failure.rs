@@ -59,20 +59,23 @@ impl Call<'_> {
         E: StdError + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
         R: std::fmt::Debug + Send + Sync + 'static,
     {
-        match error.code() {
-            Some("AccessDenied") => {
-                Ok(format!("cannot tell {what} of {}: that needs {}", self.bucket, self.action))
-            }
-            _ => Err(self.failure(error)),
-        }
+        let why = match (&error, error.code()) {
+            (_, Some("AccessDenied")) => format!("that needs {}", self.action),
+            // Other makes of S3 differ here, as in the name of the answer's root element.
+            (SdkError::ServiceError(_), None) => "its answer is not S3's".to_owned(),
+            _ => return Err(self.failure(error)),
+        };
+        Ok(format!("cannot tell {what} of {}: {why}", self.bucket))
     }
 
     /// S3 said no (Amazon S3 API reference, "Error responses").
     fn answered<E: ProvideErrorMetadata + RequestId>(&self, error: &E) -> Error {
         let (subject, bucket, verb) = (self.subject(), self.bucket, self.verb);
-        let code = error.code().unwrap_or("no code");
         let refused = |why: &str| Error::refused(format!("cannot {verb} {subject}: {why}"));
         let failed = |why: &str| Error::failed(format!("cannot {verb} {subject}: {why}"));
+        let Some(code) = error.code() else {
+            return failed("the answer is not S3's").help("check AWS_ENDPOINT_URL, and proxies on the way");
+        };
         let told = match code {
             "AccessDenied" | "AllAccessDisabled" | "Forbidden" => refused("access denied").help(format!(
                 "allow {} on {} to the identity of aws sts get-caller-identity",

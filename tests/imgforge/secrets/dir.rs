@@ -51,6 +51,7 @@ async fn files_that_others_can_read_are_a_problem_unless_the_folder_is_closed() 
     store.put("open", &secret("x")).await.unwrap();
     store.put("closed", &secret("x")).await.unwrap();
     std::fs::set_permissions(folder.path().join("open"), Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     assert_eq!(store.problems().await.unwrap(), Vec::<String>::new());
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let problems = store.problems().await.unwrap();

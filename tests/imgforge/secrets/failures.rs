@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex};
 
 use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::config::SharedCredentialsProvider;
 use axum::extract::Path;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
 use imgforge::error::Kind;
 use imgforge::secret::SecretStore;
@@ -63,11 +63,8 @@ const CASES: [Case; 9] = [
 
 async fn error_named_by_the_bucket(Path((bucket, _)): Path<(String, String)>) -> impl IntoResponse {
     let case = CASES.iter().find(|case| case.code.to_ascii_lowercase() == bucket).unwrap();
-    let xml = format!(
-        "<Error><Code>{}</Code><Message>said by S3</Message><RequestId>R1</RequestId></Error>",
-        case.code
-    );
-    (StatusCode::from_u16(case.status).unwrap(), [(header::CONTENT_TYPE, "application/xml")], xml)
+    let xml = format!("<Error><Code>{}</Code><Message>said by S3</Message></Error>", case.code);
+    (StatusCode::from_u16(case.status).unwrap(), [("x-amz-request-id", "R1")], xml)
 }
 
 #[tokio::test]
@@ -127,11 +124,8 @@ async fn no_credentials_no_region_and_no_network_are_told_apart() {
     assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert!(error.what().contains("no AWS credentials"), "{error:?}");
 
-    let nowhere = || SdkConfig::builder().behavior_version(BehaviorVersion::latest());
-    let error = get_error(&nowhere().build()).await;
+    let nowhere = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build();
+    let error = get_error(&nowhere).await;
     assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert!(error.help_text().unwrap().contains("AWS_DEFAULT_REGION"), "{error:?}");
-    assert!(
-        get_error(&nowhere().region(Region::new("eu-west-1")).build()).await.what().contains("credentials")
-    );
 }
