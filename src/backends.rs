@@ -76,8 +76,9 @@ impl Needs {
         }
         let wanted = |name: &String| self.images.is_empty() || self.images.contains(name);
         let images = config.images.iter().filter(|(name, _)| wanted(name));
-        let mut names: Vec<String> =
-            images.flat_map(|(_, image)| image.bake.iter().map(|bake| bake.secret.get_ref().clone())).collect();
+        let mut names: Vec<String> = images
+            .flat_map(|(_, image)| image.bake.iter().map(|bake| bake.secret.get_ref().clone()))
+            .collect();
         let files = config.secrets.as_ref().map(|secrets| &secrets.files);
         if files.is_some_and(|files| files.contains_key(ECS_CONFIG)) {
             names.push(ECS_CONFIG.to_owned());
@@ -115,7 +116,9 @@ pub async fn store(config: &Config) -> Result<Arc<dyn SecretStore>> {
             .help("add [secrets] store = \"dir:secrets\" or \"s3://BUCKET\"")
     })?;
     Ok(match &secrets.store {
-        Store::Dir(path) => Arc::new(DirStore::new(config.path(path)).named(format!("dir:{}", path.display()))),
+        Store::Dir(path) => {
+            Arc::new(DirStore::new(config.path(path)).named(format!("dir:{}", path.display())))
+        }
         Store::S3 { bucket, prefix } => Arc::new(S3Store::new(&aws().await, bucket, prefix)),
     })
 }
@@ -155,7 +158,10 @@ async fn logins(config: &Config, secrets: &SecretSet, lookup: Lookup<'_>) -> Res
 
 fn from_ecr(base: &BaseConfig) -> bool {
     let BaseConfig::Image(reference) = base else { return false };
-    reference.split('/').next().is_some_and(|host| host.contains(".dkr.ecr") && host.contains(".amazonaws.com"))
+    reference
+        .split('/')
+        .next()
+        .is_some_and(|host| host.contains(".dkr.ecr") && host.contains(".amazonaws.com"))
 }
 
 fn docker_logins(host: Option<&str>, lookup: Lookup<'_>) -> Result<LoginChain> {
@@ -215,9 +221,7 @@ async fn registry(config: &Config, logins: LoginChain, lookup: Lookup<'_>) -> Re
             };
             Arc::new(Ecr::connect(&aws().await, ecr).await?)
         }
-        Destination::Remote(pattern) => {
-            Arc::new(Remote::new(RemoteConfig::new(pattern, project, logins))?)
-        }
+        Destination::Remote(pattern) => Arc::new(Remote::new(RemoteConfig::new(pattern, project, logins))?),
     })
 }
 
@@ -240,7 +244,8 @@ async fn deployer(
             Arc::new(ComposeDeployer::new(config, daemon, known))
         }
         Target::Ecs => {
-            let named = |name: &Option<toml::Spanned<String>>| name.as_ref().map(|name| name.get_ref().clone());
+            let named =
+                |name: &Option<toml::Spanned<String>>| name.as_ref().map(|name| name.get_ref().clone());
             let missing = || Error::config("target \"ecs\" needs a cluster and a service");
             let mut repositories = BTreeMap::new();
             for image in config.images.keys() {
@@ -268,15 +273,17 @@ pub fn compose(config: &Config, lookup: Lookup<'_>) -> Result<ComposeDeployer> {
         Some(deploy) if *deploy.target.get_ref() == Target::Compose => {
             Ok(ComposeDeployer::new(config, daemon(lookup)?, Logins::new()))
         }
-        Some(_) => Err(Error::config(format!("environment {:?} is not deployed with compose", config.environment))
-            .help("up and down are for the compose target: leave out -e, or name another environment")),
+        Some(_) => {
+            Err(Error::config(format!("environment {:?} is not deployed with compose", config.environment))
+                .help("up and down are for the compose target: leave out -e, or name another environment"))
+        }
         None => Err(plan::no_deploy()),
     }
 }
 
 fn bases(config: &Config, logins: &LoginChain) -> Result<BTreeMap<String, BaseSource>> {
     let reader: Arc<dyn Registry> = Arc::new(Remote::new(RemoteConfig::reader(logins.clone()))?);
-    let source = |base: &BaseConfig| {
+    let source = |base: &BaseConfig| -> Result<BaseSource> {
         Ok(match base {
             BaseConfig::Image(reference) => {
                 BaseSource::Registry { reference: reference.parse()?, registry: Arc::clone(&reader) }
@@ -299,8 +306,10 @@ fn build_secrets(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Result<B
             })?,
             BuildSecret::Env(name) => lookup(name)
                 .ok_or_else(|| {
-                    Error::config(format!("build secret {id:?} wants the environment variable {name}, which is not set"))
-                        .help(format!("export {name}=…"))
+                    Error::config(format!(
+                        "build secret {id:?} wants the environment variable {name}, which is not set"
+                    ))
+                    .help(format!("export {name}=…"))
                 })?
                 .into_bytes(),
         };
@@ -359,15 +368,17 @@ pub async fn image_target(
     }
     let config = config()?;
     let request = Request { start: Start::Registry, until: Until::Push, images: vec![text.to_owned()] };
-    plan::select(&config, &request)?;
+    let _ = plan::select(&config, &request)?;
     let secrets = secrets(&config, &Needs::to_look(&request)).await?;
     let registry = registry(&config, logins(&config, &secrets, lookup).await?, lookup).await?;
     let repository = registry.repository(text)?;
     let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
     let source = source(&config.root).await;
     if !matches!(source, Source::Commit { .. }) {
-        return Err(Error::refused("the sources are in no commit, so there is no tag to find their image by")
-            .help(format!("name it by digest, as `imgforge push` printed it: {repository}@sha256:…")));
+        return Err(Error::refused(
+            "the sources are in no commit, so there is no tag to find their image by",
+        )
+        .help(format!("name it by digest, as `imgforge push` printed it: {repository}@sha256:…")));
     }
     let tag: Tag = plan::release_id(&source, &versions).parse()?;
     Ok(ImageTarget { registry, repository, version: Version::Tag(tag) })

@@ -50,7 +50,14 @@ struct Global {
     #[arg(short, long, value_name = "ENV", env = "IMGFORGE_ENV", global = true)]
     environment: Option<String>,
     /// How output is written
-    #[arg(long, value_enum, default_value_t, value_name = "FORM", global = true, hide_possible_values = false)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORM",
+        global = true,
+        hide_possible_values = false
+    )]
     output: Output,
 }
 

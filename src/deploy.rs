@@ -100,6 +100,12 @@ pub trait Deployer: Send + Sync {
     async fn run_once(&self, prepared: &Prepared, task: &OnceConfig, progress: &Reporter)
     -> Result<TaskExit>;
 
+    /// What runs now, as something that [`Deployer::run_once`] can run a command with.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`] when nothing runs.
+    async fn current(&self, running: &Running) -> Result<Prepared>;
+
     /// Switches to the prepared release and follows it to its end. When it fails it goes back to `running`.
     ///
     /// # Errors

@@ -152,6 +152,17 @@ impl Image {
         Ok(Image { kind, config, manifest: Object::new(), layers, read: None, config_read: None })
     }
 
+    /// An image of `kind` from a config whose bytes stay as they are, hence its digest.
+    ///
+    /// # Errors
+    /// Not a JSON object, or it lists other diff_ids than the layers have.
+    pub fn from_config(kind: Kind, config: Bytes, layers: Vec<Layer>) -> Result<Self> {
+        let fields: Object = serde_json::from_slice(&config)
+            .map_err(|error| Error::failed("the image's config is not a JSON object").because(error))?;
+        let image = Image::new(kind, fields, layers)?;
+        Ok(Image { config_read: Some(config), ..image })
+    }
+
     /// An image as it was read: manifest and config to the byte, layers' blobs at `content`.
     ///
     /// # Errors

@@ -15,4 +15,7 @@ pub mod base;
 pub mod engine;
 pub mod registry;
 pub mod deploy;
+pub mod release;
 pub mod doctor;
+pub mod backends;
+pub mod cli;

@@ -183,8 +183,10 @@ async fn send_by_engine(
     })?;
     // The tag could have been moved by someone else in between; the id cannot.
     if image.config_descriptor().digest != built.id {
-        return Err(Error::failed(format!("{repository}:{tag} holds another image than the one that was built"))
-            .help("something else pushes to this tag; run the same command again"));
+        return Err(Error::failed(format!(
+            "{repository}:{tag} holds another image than the one that was built"
+        ))
+        .help("something else pushes to this tag; run the same command again"));
     }
     Ok(image)
 }
@@ -245,7 +247,8 @@ async fn push_all(
             Some(tag) => tag.parse()?,
             None => format!("changed-{}", image.digest().short()).parse()?,
         };
-        let pushed = push::push(&built.image, &image, parts.registry.as_ref(), &repository, &[tag], progress).await?;
+        let pushed =
+            push::push(&built.image, &image, parts.registry.as_ref(), &repository, &[tag], progress).await?;
         journal.did(format!("pushed {}", built.image));
         Ok(PushedImage { name: built.image.clone(), built, image, pushed })
     }))
@@ -260,7 +263,8 @@ async fn release(
     pushed: Vec<PushedImage>,
     progress: &Reporter,
 ) -> Result<Release> {
-    let on_daemon = parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    let on_daemon =
+        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
     let images = try_join_all(pushed.into_iter().map(async |pushed| {
         let PushedImage { name, built, image, pushed } = pushed;
         let local = match on_daemon {
@@ -283,7 +287,8 @@ pub async fn find(
     chosen: &BTreeMap<String, Reference>,
     progress: &Reporter,
 ) -> Result<Release> {
-    let on_daemon = parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    let on_daemon =
+        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
     let images = try_join_all(plan.images.iter().map(async |planned| {
         let name = &planned.image;
         let (repository, version) = match chosen.get(name) {
@@ -307,7 +312,8 @@ pub async fn find(
             true => {
                 let platform = parts.engine.check().await?.platform;
                 let version = Version::Digest(digest);
-                let image = read::read(registry, &repository, &version, &platform).await?.ok_or_else(missing)?;
+                let image =
+                    read::read(registry, &repository, &version, &platform).await?.ok_or_else(missing)?;
                 Some(parts.engine.load(&image, None, progress).await?)
             }
             false => None,

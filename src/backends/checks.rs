@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Destination, Lookup, Needs, aws, bases, build_secrets, daemon, deployer, logins, registry, store};
+use super::{
+    Destination, Lookup, Needs, aws, bases, build_secrets, daemon, deployer, logins, registry, store,
+};
 use crate::base::debian;
 use crate::config::{BaseConfig, Config, Store};
 use crate::deploy::Deployer;
@@ -19,11 +21,15 @@ use crate::secret::pinned::{self, SaltPolicy, Wanted};
 
 /// Every check that this configuration gives rise to.
 pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
-    let everything = Needs::to_look(&Request { start: Start::Sources, until: Until::Deploy, images: Vec::new() });
-    let mut checks = vec![configuration(config), sources(config), engine(config, lookup), base_tools(config)];
+    let everything =
+        Needs::to_look(&Request { start: Start::Sources, until: Until::Deploy, images: Vec::new() });
+    let mut checks =
+        vec![configuration(config), sources(config), engine(config, lookup), base_tools(config).await];
     checks.push(match build_secrets(config, &everything, lookup) {
         Ok(secrets) if secrets.is_empty() => skip("build", "no build secrets are configured"),
-        Ok(secrets) => ok("build", format!("build secrets {}", secrets.into_keys().collect::<Vec<_>>().join(", "))),
+        Ok(secrets) => {
+            ok("build", format!("build secrets {}", secrets.into_keys().collect::<Vec<_>>().join(", ")))
+        }
         Err(error) => Check::known("build", error.into()),
     });
     checks.extend(secrets(config).await);
@@ -54,10 +60,12 @@ fn sources(config: &Config) -> Check {
     Check::many("sources", async move {
         vec![match source(&root).await {
             Source::Commit { id } => Outcome::Ok { found: format!("commit {}", &id[..12.min(id.len())]) },
-            Source::Changed { .. } => {
-                Outcome::Warn { why: "something is not committed: images get a tag of their own digest".into() }
+            Source::Changed { .. } => Outcome::Warn {
+                why: "something is not committed: images get a tag of their own digest".into(),
+            },
+            Source::Unknown => {
+                Outcome::Warn { why: "not under Git: images get a tag of their own digest".into() }
             }
-            Source::Unknown => Outcome::Warn { why: "not under Git: images get a tag of their own digest".into() },
         }]
     })
 }
@@ -75,13 +83,13 @@ fn engine(config: &Config, lookup: Lookup<'_>) -> Check {
     }
 }
 
-fn base_tools(config: &Config) -> Check {
-    let debian_bases = config.bases.values().filter(|base| matches!(base.get_ref(), BaseConfig::Debian(_))).count();
-    match (debian_bases, debian::check()) {
-        (0, _) => skip("mmdebstrap", "no base is made from Debian packages"),
-        (_, Ok(())) => ok("mmdebstrap", "it is there"),
-        (_, Err(error)) => Check::known("mmdebstrap", error.into()),
+async fn base_tools(config: &Config) -> Check {
+    let debian_bases =
+        config.bases.values().filter(|base| matches!(base.get_ref(), BaseConfig::Debian(_))).count();
+    if debian_bases == 0 {
+        return skip("mmdebstrap", "no base is made from Debian packages");
     }
+    Check::new("mmdebstrap", debian::check())
 }
 
 /// One check for the store, one for each secret file.
@@ -110,7 +118,8 @@ async fn secrets(config: &Config) -> Vec<Check> {
         checks.push(Check::new("secret", async move {
             let one = std::slice::from_ref(&wanted);
             let set = pinned::read(store.as_ref(), one, SaltPolicy::ReadOnly).await?;
-            let version = set.files.get(&wanted.name).map(|file| file.version.to_string()).unwrap_or_default();
+            let version =
+                set.files.get(&wanted.name).map(|file| file.version.to_string()).unwrap_or_default();
             Ok(format!("{}: {}, version {version}", wanted.name, wanted.object))
         }));
     }

@@ -2,8 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::release::{self, Images};
 use super::plan;
+use super::release::{self, Images};
 use super::session::Session;
 use crate::error::Result;
 use crate::plan::{Request, Start, Until};

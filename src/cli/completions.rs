@@ -8,7 +8,9 @@ use crate::error::Result;
 
 /// Print a completion script for a shell
 #[derive(ClapArgs)]
-#[command(after_help = "Example:\n  imgforge completions bash > ~/.local/share/bash-completion/completions/imgforge")]
+#[command(
+    after_help = "Example:\n  imgforge completions bash > ~/.local/share/bash-completion/completions/imgforge"
+)]
 pub struct Args {
     /// The shell
     #[arg(value_enum)]

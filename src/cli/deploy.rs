@@ -34,8 +34,10 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
             Some((name, reference)) => {
                 let reference: Reference = reference.parse()?;
                 if reference.digest.is_none() {
-                    return Err(Error::config(format!("{reference} is no digest: a tag can move while it is deployed"))
-                        .help("name it by digest, as `imgforge push` printed it: REPOSITORY@sha256:…"));
+                    return Err(Error::config(format!(
+                        "{reference} is no digest: a tag can move while it is deployed"
+                    ))
+                    .help("name it by digest, as `imgforge push` printed it: REPOSITORY@sha256:…"));
                 }
                 chosen.insert(name.to_owned(), reference);
                 names.push(name.to_owned());
@@ -50,7 +52,8 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     if args.dry_run {
         let images: BTreeMap<&String, String> =
             found.images.iter().map(|(name, image)| (name, image.reference.to_string())).collect();
-        let human = images.iter().map(|(name, reference)| format!("{name}={reference}\n")).collect::<String>();
+        let human =
+            images.iter().map(|(name, reference)| format!("{name}={reference}\n")).collect::<String>();
         return result::print(session.output(), "deploy", &images, human);
     }
     let running = seen.running.ok_or_else(crate::plan::no_deploy)?;

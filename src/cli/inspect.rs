@@ -11,8 +11,10 @@ use crate::registry::read;
 
 /// Show an image's layers, its secret layer and which secret versions are in it
 #[derive(ClapArgs)]
-#[command(after_help = "Examples:\n  imgforge inspect web                    the image of this commit in [registry]\n  \
-    imgforge inspect docker.io/user/shop-web:1.2\n  imgforge inspect oci:.imgforge/images/web@sha256:…")]
+#[command(
+    after_help = "Examples:\n  imgforge inspect web                    the image of this commit in [registry]\n  \
+    imgforge inspect docker.io/user/shop-web:1.2\n  imgforge inspect oci:.imgforge/images/web@sha256:…"
+)]
 pub struct Args {
     /// An image's name in imgforge.toml, a reference, or oci:PATH[:TAG|@DIGEST]
     image: String,
@@ -25,8 +27,11 @@ pub struct Args {
 const THIS_PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
-    let target = backends::image_target(&args.image, || session.config(), &super::session::environment_variable).await?;
-    let image = read::read(target.registry.as_ref(), &target.repository, &target.version, &args.platform).await?;
+    let target =
+        backends::image_target(&args.image, || session.config(), &super::session::environment_variable)
+            .await?;
+    let image =
+        read::read(target.registry.as_ref(), &target.repository, &target.version, &args.platform).await?;
     let image = image.ok_or_else(|| {
         Error::failed(format!("there is no image {} {}", target.repository, target.version))
             .help("check the name; `imgforge push` puts this commit's images there")

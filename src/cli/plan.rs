@@ -11,7 +11,9 @@ use crate::plan::{Request, Start, Until};
 
 /// Show what a release would do, and change nothing
 #[derive(ClapArgs)]
-#[command(after_help = "Examples:\n  imgforge plan -e production\n  imgforge plan --until push --output json")]
+#[command(
+    after_help = "Examples:\n  imgforge plan -e production\n  imgforge plan --until push --output json"
+)]
 pub struct Args {
     #[command(flatten)]
     images: Images,

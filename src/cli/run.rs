@@ -2,8 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{report, result};
 use super::session::Session;
+use super::{report, result};
 use crate::backends::Needs;
 use crate::config::OnceConfig;
 use crate::error::{Error, Kind, Result};

@@ -397,6 +397,14 @@ impl Deployer for ComposeDeployer {
         Ok(Prepared { description: self.describe(), unchanged, handle: images.to_env() })
     }
 
+    async fn current(&self, running: &Running) -> Result<Prepared> {
+        let handle = running.handle.clone().ok_or_else(|| {
+            Error::refused(format!("nothing runs in {}", self.describe()))
+                .help("imgforge release, or imgforge up")
+        })?;
+        Ok(Prepared { description: running.description.clone(), unchanged: true, handle })
+    }
+
     async fn run_once(
         &self,
         prepared: &Prepared,

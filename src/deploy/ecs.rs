@@ -1,5 +1,13 @@
 //! An ECS service: a new revision of its own task definition, one UpdateService, and that deployment followed to its end.
 //!
+//! What the caller must be allowed: `ecs:` DescribeServices, DescribeTaskDefinition, RegisterTaskDefinition,
+//! DeregisterTaskDefinition, UpdateService, RunTask, DescribeTasks, TagResource (when the task definition has tags), and
+//! `iam:PassRole` for its roles. For better answers: `ecs:` ListServices, ListClusters, ListTasks, ListServiceDeployments,
+//! DescribeServiceDeployments, DescribeServiceRevisions, StopTask, and `logs:GetLogEvents`.
+//!
+//! A once-task starts all containers of the task definition, with the command of one of them changed: RunTask offers no
+//! other way. What is essential beside it (a worker, say) runs as long as the once-task does.
+//!
 //! Tested against a simulator that speaks the wire protocol, and with moto for the shapes. Never tried against AWS itself:
 //! how long the service deployments API lags behind UpdateService, the exact text of throttling answers, when
 //! CloudWatch Logs shows a task's last lines, and endpoints outside the `aws` partition.
@@ -227,6 +235,21 @@ impl Deployer for EcsDeployer {
         let description = format!("revision {}", short_name(&revision));
         let ready = Ready { revision, origin, release: release.id.clone(), attempt: once::attempt() };
         Ok(Prepared { description, unchanged, handle: json!(ready).to_string() })
+    }
+
+    async fn current(&self, running: &Running) -> Result<Prepared> {
+        let before: Before = handle(running.handle.as_deref())?;
+        let ready = Ready {
+            revision: before.live,
+            origin: Origin::Found,
+            release: "run".into(),
+            attempt: once::attempt(),
+        };
+        Ok(Prepared {
+            description: running.description.clone(),
+            unchanged: true,
+            handle: json!(ready).to_string(),
+        })
     }
 
     async fn run_once(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::config::nearest;
 use crate::error::{Error, Result};
 use crate::image::reference::{Reference, Repository};
 
@@ -266,13 +267,6 @@ fn text<'a>(object: &'a Map<String, Value>, field: &str) -> &'a str {
 /// What people call the thing an ARN names: all after its last slash (`shop-web:42`, a service's or task's id).
 pub fn short_name(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
-}
-
-/// The name that was probably meant.
-pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names.map(|name| (strsim::jaro_winkler(wanted, name), name));
-    let close = scored.filter(|(score, _)| *score > 0.75);
-    close.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -1,1 +1,170 @@
-//! (being written)
+//! What was taken out of an engine before: layers as blobs, images as configs, so that the same is not compressed again.
+//!
+//! Everything is named by a digest and written under another name first, so that two runs at once and a killed one leave
+//! nothing wrong. Invariant (contract 6): only layers without secrets get here; the secret layer is made in memory, later.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{DiffId, Digest};
+use crate::error::Result;
+use crate::image::{Content, Descriptor, Kind, Layer};
+use crate::layer;
+
+/// A folder of layers: `blobs/DIGEST`, `layers/DIFF_ID.json` (which blob it is), `images/ID` (a config), `names/NAME`
+/// (which layer `docker save` calls so).
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    folder: PathBuf,
+}
+
+/// What `layers/DIFF_ID.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    digest: Digest,
+    size: u64,
+}
+
+impl LayerCache {
+    /// The cache in `folder`, which is made when something is put there.
+    pub fn new(folder: PathBuf) -> Self {
+        LayerCache { folder }
+    }
+
+    /// The layer with this diff_id, when its blob is there and whole in size. Who sends it checks its digest.
+    pub fn layer(&self, diff_id: DiffId) -> Option<Layer> {
+        let text = fs_err::read(self.path("layers", &diff_id.0.hex()).with_extension("json")).ok()?;
+        let Known { digest, size } = serde_json::from_slice(&text).ok()?;
+        let blob = self.path("blobs", &digest.hex());
+        let whole = fs_err::metadata(&blob).is_ok_and(|metadata| metadata.len() == size);
+        whole.then(|| file_layer(diff_id, digest, size, blob))
+    }
+
+    /// Compresses a layer's tar into the cache.
+    ///
+    /// # Errors
+    /// Those of reading and writing; nothing half-made stays.
+    pub fn put(&self, tar: impl Read) -> Result<Layer> {
+        let folder = self.folder.join("blobs");
+        fs_err::create_dir_all(&folder)?;
+        // Removed when dropped, unless it got its name.
+        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&folder)?;
+        let digests = layer::compress(tar, io::BufWriter::with_capacity(1 << 20, file.as_file_mut()))?;
+        let blob = folder.join(digests.digest.hex());
+        file.persist(&blob).map_err(|error| error.error)?;
+        let known = Known { digest: digests.digest, size: digests.size };
+        let text = serde_json::to_vec(&known).map_err(io::Error::from)?;
+        self.write("layers", &format!("{}.json", digests.diff_id.0.hex()), &text)?;
+        Ok(file_layer(digests.diff_id, digests.digest, digests.size, blob))
+    }
+
+    /// The config of an image that was exported whole.
+    pub fn config(&self, id: Digest) -> Option<Bytes> {
+        let config = fs_err::read(self.path("images", &id.hex())).ok()?;
+        (Digest::of(&config) == id).then(|| config.into())
+    }
+
+    /// Remembers that all layers of an image are here.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_config(&self, id: Digest, config: &[u8]) -> Result<()> {
+        self.write("images", &id.hex(), config)
+    }
+
+    /// Which layer a daemon calls `name`. Daemons derive these names from what is in the layer and below it.
+    pub fn named(&self, name: &str) -> Option<DiffId> {
+        let text = fs_err::read_to_string(self.path("names", name)).ok()?;
+        Some(DiffId(text.trim().parse().ok()?))
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_name(&self, name: &str, diff_id: DiffId) -> Result<()> {
+        self.write("names", name, diff_id.to_string().as_bytes())
+    }
+
+    fn path(&self, kind: &str, name: &str) -> PathBuf {
+        self.folder.join(kind).join(name)
+    }
+
+    fn write(&self, kind: &str, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.folder.join(kind);
+        fs_err::create_dir_all(&folder)?;
+        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&folder)?;
+        file.write_all(bytes)?;
+        file.persist(folder.join(name)).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+fn file_layer(diff_id: DiffId, digest: Digest, size: u64, blob: PathBuf) -> Layer {
+    let descriptor = Descriptor::new(Kind::Oci.gzip_layer(), digest, size);
+    Layer { descriptor, diff_id, content: Content::File(Arc::new(blob)) }
+}
+
+/// Whether a name is safe as a file's name: what `docker save` calls layers is.
+pub fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && Path::new(name).components().count() == 1
+        && name.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, LayerCache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = LayerCache::new(dir.path().join("layers"));
+        (dir, cache)
+    }
+
+    #[test]
+    fn a_layer_is_found_by_its_diff_id() {
+        let (_dir, cache) = cache();
+        let layer = cache.put(&b"a tar"[..]).unwrap();
+        assert_eq!(layer.diff_id, DiffId(Digest::of(b"a tar")));
+        let found = cache.layer(layer.diff_id).unwrap();
+        assert_eq!(found.descriptor, layer.descriptor);
+        assert!(cache.layer(DiffId(Digest::of(b"another"))).is_none());
+    }
+
+    #[test]
+    fn a_blob_that_was_cut_is_not_taken() {
+        let (dir, cache) = cache();
+        let layer = cache.put(&b"a tar"[..]).unwrap();
+        let blob = dir.path().join("layers/blobs").join(layer.descriptor.digest.hex());
+        std::fs::write(blob, b"cut").unwrap();
+        assert!(cache.layer(layer.diff_id).is_none());
+    }
+
+    #[test]
+    fn a_config_that_was_changed_is_not_taken() {
+        let (dir, cache) = cache();
+        let id = Digest::of(b"{}");
+        cache.put_config(id, b"{}").unwrap();
+        assert_eq!(cache.config(id).as_deref(), Some(&b"{}"[..]));
+        std::fs::write(dir.path().join("layers/images").join(id.hex()), b"{ }").unwrap();
+        assert_eq!(cache.config(id), None);
+    }
+
+    #[test]
+    fn a_reader_that_fails_leaves_nothing() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("gone"))
+            }
+        }
+        let (dir, cache) = cache();
+        assert!(cache.put(Broken).is_err());
+        assert_eq!(std::fs::read_dir(dir.path().join("layers/blobs")).unwrap().count(), 0);
+    }
+}

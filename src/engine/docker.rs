@@ -1,1 +1,226 @@
-//! (being written)
+//! The engine `docker`: a daemon builds, over bollard and its HTTP interface.
+//!
+//! Invariant (contract 6): a build gets the context, which holds no secret file, and BuildKit's secret mounts, which are
+//! served from memory for as long as the build runs.
+
+use std::path::Path;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::base::Base;
+use crate::digest::Digest;
+use crate::engine::cache::LayerCache;
+use crate::engine::context::BuildContext;
+use crate::engine::daemon::{Builder, Daemon, DaemonInfo};
+use crate::engine::{Built, Engine, EngineInfo, Login, Logins, Recipe};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::image::reference::{Repository, Tag, Version};
+use crate::progress::Reporter;
+
+mod buildkit;
+mod classic;
+mod export;
+mod load;
+mod push;
+mod request;
+mod session;
+mod steps;
+
+use self::load::Send;
+
+/// The tag of what was built last; it keeps the image from being pruned, and tells what the next build changed.
+const BUILD_TAG: &str = "build";
+
+/// Builds on a Docker daemon.
+pub struct DockerEngine {
+    daemon: Daemon,
+    cache: LayerCache,
+    info: OnceCell<DaemonInfo>,
+    /// Held while a base is loaded, so that two images on one base load it once.
+    bases: Mutex<()>,
+}
+
+impl DockerEngine {
+    /// Builds on `daemon`; what is taken out of it is kept in `work_dir`'s layer cache.
+    pub fn new(daemon: Daemon, work_dir: &Path) -> Self {
+        let cache = LayerCache::new(work_dir.join("layers"));
+        DockerEngine { daemon, cache, info: OnceCell::new(), bases: Mutex::new(()) }
+    }
+
+    /// The daemon.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    async fn info(&self) -> Result<&DaemonInfo> {
+        self.info.get_or_try_init(|| self.daemon.info()).await
+    }
+
+    /// What the Dockerfile's `FROM $BASE` is to be; a local base is loaded for it.
+    async fn base(&self, base: &Base, progress: &Reporter) -> Result<String> {
+        match base {
+            Base::Registry(reference) => Ok(match reference.version() {
+                Version::Digest(digest) => format!("{}@{digest}", reference.repository),
+                Version::Tag(tag) => format!("{}:{tag}", reference.repository),
+            }),
+            Base::Local { name, image } => {
+                let _one_at_a_time = self.bases.lock().await;
+                let id = image.config_descriptor().digest;
+                let (repository, tag) = (format!("imgforge-base/{}", component(name)), id.short());
+                let full = format!("{repository}:{tag}");
+                if self.daemon.image_id(&full).await? != Some(id) {
+                    load::load(&self.daemon, image, &format!("base {name}"), Send::Whole, progress).await?;
+                    self.daemon.tag(&id.to_string(), &repository, &tag).await?;
+                }
+                Ok(full)
+            }
+        }
+    }
+}
+
+/// `imgforge/PROJECT-IMAGE`
+fn build_repository(recipe: &Recipe) -> String {
+    format!("imgforge/{}", component(&format!("{}-{}", recipe.project, recipe.image)))
+}
+
+/// A name as a component of a repository's: lower case, with what is not allowed there as dashes.
+fn component(name: &str) -> String {
+    let mut component = String::new();
+    for char in name.to_lowercase().chars() {
+        if char.is_ascii_alphanumeric() {
+            component.push(char);
+        } else if !component.ends_with('-') {
+            component.push('-');
+        }
+    }
+    let component = component.trim_matches('-');
+    if component.is_empty() { "image".into() } else { component.into() }
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn check(&self) -> Result<EngineInfo> {
+        Ok(self.info().await?.engine.clone())
+    }
+
+    async fn build(&self, recipe: &Recipe, logins: &Logins, progress: &Reporter) -> Result<Built> {
+        let builder = self.info().await?.builder;
+        let started = Instant::now();
+        let base = match &recipe.base {
+            Some(base) => Some(self.base(base, progress).await?),
+            None => None,
+        };
+        let listed = recipe.clone();
+        let context = tokio::task::spawn_blocking(move || BuildContext::list(&listed))
+            .await
+            .expect("listing a folder does not panic")?;
+        for warning in &context.warnings {
+            progress.warning(format!("{}: {warning}", recipe.image));
+        }
+        let repository = build_repository(recipe);
+        let name = format!("{repository}:{BUILD_TAG}");
+        let before = self.daemon.image_id(&name).await?;
+        let task = progress.task(&recipe.image, "build");
+        let request = request::BuildRequest {
+            daemon: &self.daemon,
+            recipe,
+            name: &name,
+            base: base.as_deref(),
+            context,
+        };
+        let (id, summary) = match builder {
+            Builder::BuildKit => buildkit::build(request, logins, &task, progress).await?,
+            Builder::Classic => classic::build(request, logins, &task, progress).await?,
+        };
+        let reused = before == Some(id);
+        if reused {
+            task.reused(summary);
+        } else {
+            task.done(format!("{summary} in {:.1} s", started.elapsed().as_secs_f64()));
+        }
+        Ok(Built { image: recipe.image.clone(), id, base: recipe.base.clone(), reused })
+    }
+
+    async fn export(&self, built: &Built, progress: &Reporter) -> Result<Image> {
+        export::export(&self.daemon, &self.cache, built, progress).await
+    }
+
+    fn can_push_to(&self, host: &str) -> bool {
+        self.daemon.is_local() || !is_loopback(host)
+    }
+
+    async fn push(
+        &self,
+        built: &Built,
+        repository: &Repository,
+        tag: &Tag,
+        login: Option<&Login>,
+        progress: &Reporter,
+    ) -> Result<()> {
+        push::push(&self.daemon, built, repository, tag, login, progress).await
+    }
+
+    async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {
+        let (subject, send) = match below {
+            Some(below) => (below.image.as_str(), Send::New),
+            None => ("image", Send::Whole),
+        };
+        load::load(&self.daemon, image, subject, send, progress).await
+    }
+}
+
+/// Whether a registry's host means the machine that says it.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A step went wrong in the builder's own words.
+fn build_failed(image: &str, message: &str) -> Error {
+    let error = Error::failed(format!("the build of image {image} failed")).because(Error::failed(message));
+    let lower = message.to_lowercase();
+    if lower.contains("no space left on device") {
+        error.help(
+            "the daemon's disk is full: `docker system df` shows by what, `docker system prune` frees some",
+        )
+    } else if lower.contains("pull access denied")
+        || lower.contains("unauthorized")
+        || lower.contains("denied:")
+    {
+        error.help("log in to the registry of the base image with `docker login`, or check its name")
+    } else {
+        error.help("fix the Dockerfile, then run the same command again; what was built before stays cached")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_repository_components() {
+        for (name, want) in
+            [("shop-web", "shop-web"), ("Web_Front", "web-front"), ("a..b", "a-b"), ("_", "image")]
+        {
+            assert_eq!(component(name), want);
+        }
+    }
+
+    #[test]
+    fn loopback_hosts_are_known() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "[::1]:5000", "127.1.2.3"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["docker.io", "registry.example.com:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -61,6 +61,14 @@ pub struct Ecr {
     prepared: Mutex<BTreeSet<Repository>>,
 }
 
+/// What of a repository's settings counts here.
+struct Settings {
+    /// Whether a tag that is there cannot be given to another image.
+    immutable: bool,
+    /// Whether images are scanned when they are pushed.
+    scanned: bool,
+}
+
 impl fmt::Debug for Ecr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe())
@@ -94,9 +102,8 @@ impl Ecr {
         Ok(Ecr { client: logins.client(&region), region, remote, prepared: Mutex::default() })
     }
 
-    /// The repository's settings: whether tags are immutable and whether images are scanned. `None` when there is no such
-    /// repository.
-    async fn settings(&self, repository: &Repository) -> Result<Option<(bool, bool)>, EcrError> {
+    /// The repository's settings; `None` when there is no such repository.
+    async fn settings(&self, repository: &Repository) -> Result<Option<Settings>, EcrError> {
         let answer = self.client.describe_repositories().repository_names(&repository.path).send().await;
         match answer {
             Ok(answer) => Ok(answer.repositories().first().map(|settings| {
@@ -104,8 +111,8 @@ impl Ecr {
                 let immutable = settings
                     .image_tag_mutability()
                     .is_some_and(|mutability| mutability.as_str().starts_with("IMMUTABLE"));
-                let scanned = settings.image_scanning_configuration().is_some_and(|s| s.scan_on_push());
-                (immutable, scanned)
+                let scanned = settings.image_scanning_configuration().is_some_and(|scan| scan.scan_on_push());
+                Settings { immutable, scanned }
             })),
             Err(error) => match EcrError::of(error) {
                 EcrError { code: Some(code), .. } if code == "RepositoryNotFoundException" => Ok(None),
@@ -164,8 +171,9 @@ impl Registry for Ecr {
     async fn problems(&self, repository: &Repository) -> Result<Vec<String>> {
         let name = &repository.path;
         let settings = self.settings(repository).await;
-        let settings = settings.map_err(|e| e.told(&format!("look at {name}"), "ecr:DescribeRepositories"))?;
-        let Some((immutable, scanned)) = settings else { return Ok(Vec::new()) };
+        let settings =
+            settings.map_err(|e| e.told(&format!("look at {name}"), "ecr:DescribeRepositories"))?;
+        let Some(Settings { immutable, scanned }) = settings else { return Ok(Vec::new()) };
         let mut problems = Vec::new();
         if !immutable {
             problems.push(format!(
@@ -279,9 +287,10 @@ impl EcrLogins {
             return Ok(token.clone());
         }
         let since = Instant::now();
-        let answer = self.client(region).get_authorization_token().send().await.map_err(|error| {
-            EcrError::of(error).told("get a login for ECR", "ecr:GetAuthorizationToken")
-        })?;
+        let answer =
+            self.client(region).get_authorization_token().send().await.map_err(|error| {
+                EcrError::of(error).told("get a login for ECR", "ecr:GetAuthorizationToken")
+            })?;
         let data = answer.authorization_data().first();
         let token = data.and_then(|data| token(data.authorization_token()?, data.proxy_endpoint()?));
         let token = token.ok_or_else(|| Error::failed("ECR answers without a login"))?;
@@ -358,7 +367,10 @@ impl EcrError {
         let code = self.code.clone().unwrap_or_default();
         let help = if self.is_denied() {
             format!("allow {action} to this AWS identity (aws sts get-caller-identity says which one it is)")
-        } else if code.contains("UnrecognizedClient") || code.contains("InvalidSignature") || code.contains("Expired") {
+        } else if code.contains("UnrecognizedClient")
+            || code.contains("InvalidSignature")
+            || code.contains("Expired")
+        {
             "the AWS credentials are wrong or have ended: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again"
                 .into()
         } else if self.text.to_ascii_lowercase().contains("credentials") {
@@ -396,6 +408,9 @@ mod tests {
         let encoded = BASE64_STANDARD.encode("AWS:pass:word");
         let token = token(&encoded, "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com").unwrap();
         assert_eq!(token.host, "123456789012.dkr.ecr.eu-west-1.amazonaws.com");
-        assert_eq!((token.login.username.as_str(), token.login.password.expose()), ("AWS", &b"pass:word"[..]));
+        assert_eq!(
+            (token.login.username.as_str(), token.login.password.expose()),
+            ("AWS", &b"pass:word"[..])
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A registry on disk: one OCI layout for each image (OCI image-spec, image-layout.md). It needs no account and no server.
 //!
 //! Invariants: a blob is at its place only when all of it is; the index is replaced as a whole, by one writer at a time,
-//! after what it names. So a reader never needs a lock, and a writer that is killed leaves nothing half done behind.
+//! after what it names. So a reader never needs a lock, and a writer that is killed leaves no more than a `.partial-` file behind.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -77,10 +77,17 @@ impl Layout {
 
     /// Runs blocking file work.
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::failed("file work broke off").because(error))?
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Error::failed("file work broke off").because(error))?
     }
 
-    async fn put_from(&self, repository: &Repository, source: BlobReader, descriptor: &Descriptor) -> Result<()> {
+    async fn put_from(
+        &self,
+        repository: &Repository,
+        source: BlobReader,
+        descriptor: &Descriptor,
+    ) -> Result<()> {
         let path = self.blob_path(repository, &descriptor.digest);
         let folder = blob_folder(&path)?;
         let mut reader = source;
@@ -240,8 +247,11 @@ impl Registry for Layout {
             Err(error) => return Err(error.into()),
         };
         if Digest::of(&bytes) != digest {
-            return Err(Error::failed(format!("{} does not have the digest that it is named by", path.display()))
-                .help(format!("remove {} and push again", self.folder(repository).display())));
+            return Err(Error::failed(format!(
+                "{} does not have the digest that it is named by",
+                path.display()
+            ))
+            .help(format!("remove {} and push again", self.folder(repository).display())));
         }
         let written = serde_json::from_slice::<Object>(&bytes)
             .ok()
@@ -282,8 +292,11 @@ impl Registry for Layout {
                 Sent::Uploaded
             }
             Content::Registry(from) => {
-                return Err(Error::failed(format!("the layer {} is still in {from}", descriptor.digest.short()))
-                    .help("its blob has to be read from there before it can be written to a layout"));
+                return Err(Error::failed(format!(
+                    "the layer {} is still in {from}",
+                    descriptor.digest.short()
+                ))
+                .help("its blob has to be read from there before it can be written to a layout"));
             }
         };
         task.advance(descriptor.size);

@@ -163,15 +163,9 @@ pub async fn pull(
     progress: &Reporter,
 ) -> Result<Image> {
     fs_err::tokio::create_dir_all(folder).await?;
-    let pull = Pull { registry, repository, folder };
-    stream::iter(image.layers().iter().map(|layer| {
-        let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
-        (layer, progress.transfer(subject, format!("layer {}", digest.short()), size))
-    }))
-    .map(|(layer, task)| pull.layer(layer, task))
-    .buffer_unordered(AT_ONCE)
-    .try_collect::<Vec<()>>()
-    .await?;
+    let pull = Pull { subject, registry, repository, folder, progress };
+    let layers: Vec<_> = image.layers().iter().map(|layer| pull.layer(layer)).collect();
+    stream::iter(layers).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     Ok(image.with_contents(|layer| match &layer.content {
         Content::Registry(_) => Content::File(Arc::new(pull.path(layer))),
         here => here.clone(),
@@ -179,9 +173,11 @@ pub async fn pull(
 }
 
 struct Pull<'p> {
+    subject: &'p str,
     registry: &'p dyn Registry,
     repository: &'p Repository,
     folder: &'p Path,
+    progress: &'p Reporter,
 }
 
 impl Pull<'_> {
@@ -189,10 +185,12 @@ impl Pull<'_> {
         self.folder.join(layer.descriptor.digest.hex())
     }
 
-    async fn layer(&self, layer: &Layer, task: Task) -> Result<()> {
+    async fn layer(&self, layer: &Layer) -> Result<()> {
+        let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
+        let task = self.progress.transfer(self.subject, format!("layer {}", digest.short()), size);
         let path = self.path(layer);
         let elsewhere = !matches!(layer.content, Content::Registry(_));
-        if elsewhere || std::fs::metadata(&path).is_ok_and(|file| file.len() == layer.descriptor.size) {
+        if elsewhere || std::fs::metadata(&path).is_ok_and(|file| file.len() == size) {
             task.reused("is here");
             return Ok(());
         }

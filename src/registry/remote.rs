@@ -18,7 +18,7 @@ use url::Url;
 use self::failure::Said;
 use self::retry::RetryPolicy;
 use self::session::{Answer, Call, Session};
-use self::transport::{Http, IDLE, endpoint};
+use self::transport::{Http, IDLE, endpoint, is_loopback};
 use self::upload::{Meter, Source, Upload};
 use super::auth::LoginChain;
 use super::auth::token::{Access, Authenticator, Scope};
@@ -119,6 +119,19 @@ impl Remote {
         Ok(remote)
     }
 
+    /// Whether anyone can pull from a repository: it can be listed without a login. An image with a secret layer must not
+    /// be in such a one.
+    pub async fn is_public(&self, repository: &Repository) -> Result<bool> {
+        let (http, retry) = (self.session.http.clone(), self.session.retry.clone());
+        let auth = Authenticator::new(http.clone(), retry.clone(), LoginChain::none());
+        let url = self.url(repository, "tags/list?n=1")?;
+        let scopes = vec![Scope { path: repository.path.clone(), access: Access::Pull }];
+        let call = Call::new(Method::GET, url, &repository.host, scopes);
+        // A token server that gives nobody a token says no as well.
+        let answer = Session { http, retry, auth }.exchange(&call).await;
+        Ok(answer.is_ok_and(|answer| answer.status.is_success()))
+    }
+
     fn url(&self, repository: &Repository, rest: &str) -> Result<Url> {
         let base = endpoint(&repository.host)?;
         base.join(&format!("v2/{}/{rest}", repository.path))
@@ -211,6 +224,16 @@ impl Registry for Remote {
 
     async fn login(&self, repository: &Repository) -> Result<Option<Login>> {
         Ok(self.session.auth.logins().find(&repository.host).await?.map(|found| found.login))
+    }
+
+    async fn problems(&self, repository: &Repository) -> Result<Vec<String>> {
+        // A registry on this machine is open to this machine.
+        if is_loopback(&repository.host) || !self.is_public(repository).await? {
+            return Ok(Vec::new());
+        }
+        Ok(vec![format!(
+            "anyone can pull {repository}, and with it every secret baked into its images: make it private"
+        )])
     }
 
     async fn prepare(&self, repository: &Repository) -> Result<()> {

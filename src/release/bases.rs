@@ -95,7 +95,7 @@ pub(super) async fn observe(
                     ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) })
                 }
                 None => {
-                    debian::check()?;
+                    debian::check().await?;
                     ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() }
                 }
             };
@@ -105,7 +105,12 @@ pub(super) async fn observe(
 }
 
 /// Makes a base ready.
-pub(super) async fn ready(base: &ReadyBase, name: &str, config: &Config, progress: &Reporter) -> Result<Base> {
+pub(super) async fn ready(
+    base: &ReadyBase,
+    name: &str,
+    config: &Config,
+    progress: &Reporter,
+) -> Result<Base> {
     match base {
         ReadyBase::Ready(base) => Ok(base.clone()),
         ReadyBase::Make { packages, platform } => {

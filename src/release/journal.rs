@@ -52,7 +52,9 @@ impl fmt::Display for Journal {
             write!(f, "done: {done}. ")?;
             match state.switching {
                 true => f.write_str("The service was being switched."),
-                false => f.write_str("The running service was not touched; running the same command again goes on from here."),
+                false => f.write_str(
+                    "The running service was not touched; running the same command again goes on from here.",
+                ),
             }
         })
     }
@@ -70,7 +72,10 @@ mod tests {
         journal.did("built web");
         journal.did("built nginx");
         let text = journal.to_string();
-        assert!(text.starts_with("done: built web, built nginx. The running service was not touched"), "{text}");
+        assert!(
+            text.starts_with("done: built web, built nginx. The running service was not touched"),
+            "{text}"
+        );
         journal.switching();
         assert!(journal.to_string().ends_with("The service was being switched."));
     }

@@ -21,8 +21,13 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => {
-                let what = format!("another imgforge is at work on {} ({})", config.project.get_ref(), config.environment);
-                Err(Error::new(Kind::Locked, what).help("wait until it has ended, then run the same command again"))
+                let what = format!(
+                    "another imgforge is at work on {} ({})",
+                    config.project.get_ref(),
+                    config.environment
+                );
+                Err(Error::new(Kind::Locked, what)
+                    .help("wait until it has ended, then run the same command again"))
             }
             Err(TryLockError::Error(error)) => {
                 Err(Error::failed(format!("cannot lock {}", path.display())).because(error))

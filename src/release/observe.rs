@@ -30,16 +30,15 @@ pub struct Seen {
 }
 
 /// Looks. Changes nothing.
-pub(super) async fn observe(
-    parts: &Parts,
-    request: &Request,
-) -> Result<(Observed, Seen)> {
+pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observed, Seen)> {
     let config = &parts.config;
     let images: Vec<String> = plan::select(config, request)?.cloned().collect();
     let mut used = BTreeSet::new();
     if request.start == Start::Sources {
         check_files(parts, &images)?;
-        used.extend(images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref()));
+        used.extend(
+            images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref()),
+        );
     }
 
     // Bases are for the engine's platform, so it is asked first.

@@ -43,7 +43,18 @@ fn help_names_every_command_and_each_has_an_example() {
     let project = Project::new(CONFIG);
     let help = project.program().run(&["--help"]).ok();
     let commands = [
-        "release", "plan", "build", "push", "deploy", "run", "inspect", "secrets", "doctor", "up", "down", "completions",
+        "release",
+        "plan",
+        "build",
+        "push",
+        "deploy",
+        "run",
+        "inspect",
+        "secrets",
+        "doctor",
+        "up",
+        "down",
+        "completions",
     ];
     for command in commands {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "{command} is not in\n{}", help.stdout);

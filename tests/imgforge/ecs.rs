@@ -15,6 +15,7 @@ use imgforge::progress::{Event, Progress, Reporter};
 
 use crate::support::ecs_simulator::EcsSimulator;
 
+mod documents;
 mod failing;
 mod observing;
 mod once;

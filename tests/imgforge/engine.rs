@@ -1,1 +1,6 @@
-//! (being written)
+//! The engine `docker`, on the machine's daemon.
+
+mod build;
+mod daemons;
+mod images;
+mod push;

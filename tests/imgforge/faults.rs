@@ -21,8 +21,13 @@ fn edit(tiny: &Tiny, file: &str, from: &str, to: &str) {
 /// Files that a killed or failed run could leave half written.
 fn left_behind(tiny: &Tiny) -> Vec<std::path::PathBuf> {
     let name = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let temporary = |name: &str| name.starts_with(".tmp") || name.ends_with(".tmp") || name.ends_with(".partial");
-    files(&tiny.path().join(".imgforge")).into_iter().map(|(path, _)| path).filter(|path| temporary(&name(path))).collect()
+    let temporary =
+        |name: &str| name.starts_with(".tmp") || name.ends_with(".tmp") || name.ends_with(".partial");
+    files(&tiny.path().join(".imgforge"))
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| temporary(&name(path)))
+        .collect()
 }
 
 #[test]
@@ -31,7 +36,13 @@ fn a_failing_run_shows_its_own_last_lines_and_leaves_the_service_alone() {
     let containers = tiny.containers();
     edit(&tiny, "web.Dockerfile", "RUN echo built > /www/built", "RUN echo the reason; exit 3");
     let ended = tiny.program().run(&["release"]).failed(1, "the reason");
-    assert!(ended.stderr.contains("exit 3") || ended.stderr.contains("code 3") || ended.stderr.contains("code: 3"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("exit 3")
+            || ended.stderr.contains("code 3")
+            || ended.stderr.contains("code: 3"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("was not touched"), "{}", ended.stderr);
     assert_eq!(tiny.containers(), containers);
 }
@@ -104,7 +115,8 @@ fn a_full_disk_is_said_in_plain_words_and_nothing_half_written_is_kept() {
     let tiny = Tiny::new("");
     std::fs::create_dir_all(tiny.path().join(".imgforge")).unwrap();
     // Four megabytes that do not compress.
-    let noise: Vec<u8> = (0..4_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 7) as u8).collect();
+    let noise: Vec<u8> =
+        (0..4_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 7) as u8).collect();
     std::fs::write(tiny.path().join("www/noise"), noise).unwrap();
     let script = "mount -t tmpfs -o size=2m none .imgforge && \"$0\" push; code=$?; find .imgforge -name '*.tmp' -o -name '.tmp*'; exit $code";
     let mut command = Command::new("unshare");

@@ -32,7 +32,10 @@ fn a_release_serves_what_only_the_secret_file_knows_and_a_second_one_changes_not
     assert_eq!(tiny.containers(), containers, "what runs is left alone");
 
     let inspected = tiny.program().run(&["inspect", "web"]).ok().stdout;
-    assert!(inspected.contains("secret layer") && inspected.contains("secret    server_settings"), "{inspected}");
+    assert!(
+        inspected.contains("secret layer") && inspected.contains("secret    server_settings"),
+        "{inspected}"
+    );
     let run = tiny.program().run(&["run", "web", "--", "sh", "-c", "echo out; exit 7"]);
     assert_eq!((run.code, run.stdout.as_str()), (7, "out\n"), "{}", run.stderr);
 
@@ -88,13 +91,19 @@ fn the_canary_is_in_the_secret_layer_and_nowhere_else() {
     let tmp = tempfile::tempdir().unwrap();
     let program = tiny.program().with("RUST_LOG", "trace").with("TMPDIR", tmp.path().to_str().unwrap());
     // Looks into temporary files while they are there.
-    let (stop, folder, canary) = (Arc::new(AtomicBool::new(false)), tmp.path().to_owned(), tiny.canary.clone());
+    let (stop, folder, canary) =
+        (Arc::new(AtomicBool::new(false)), tmp.path().to_owned(), tiny.canary.clone());
     let watcher = {
         let stop = Arc::clone(&stop);
         std::thread::spawn(move || {
             let mut seen = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                seen.extend(files(&folder).into_iter().filter(|(_, bytes)| holds(bytes, &canary)).map(|(path, _)| path));
+                seen.extend(
+                    files(&folder)
+                        .into_iter()
+                        .filter(|(_, bytes)| holds(bytes, &canary))
+                        .map(|(path, _)| path),
+                );
                 std::thread::sleep(Duration::from_millis(5));
             }
             seen
@@ -115,7 +124,10 @@ fn the_canary_is_in_the_secret_layer_and_nowhere_else() {
     let seam: Vec<&Value> = layers.iter().filter(|layer| layer["seam"] == true).collect();
     assert_eq!(seam.len(), 1);
     let seam = seam[0]["digest"].as_str().unwrap().trim_start_matches("sha256:");
-    let holding: Vec<_> = files(&tiny.path().join(".imgforge")).into_iter().filter(|(_, bytes)| holds(bytes, &tiny.canary)).collect();
+    let holding: Vec<_> = files(&tiny.path().join(".imgforge"))
+        .into_iter()
+        .filter(|(_, bytes)| holds(bytes, &tiny.canary))
+        .collect();
     assert_eq!(holding.len(), 1, "only the secret layer's blob holds it: {:?}", names(&holding));
     assert!(holding[0].0.ends_with(seam), "{:?}", names(&holding));
 
@@ -135,7 +147,12 @@ fn a_plan_and_a_dry_run_are_the_same_and_change_nothing() {
     let tiny = Tiny::new("");
     let before = tree(&tiny);
     let plan = tiny.program().run(&["plan"]).ok().stdout;
-    for words in ["base   busybox: layout bases/busybox", "bake   web: server_settings", "once   migrate", "deploy compose"] {
+    for words in [
+        "base   busybox: layout bases/busybox",
+        "bake   web: server_settings",
+        "once   migrate",
+        "deploy compose",
+    ] {
         assert!(plan.contains(words), "{words} is not in\n{plan}");
     }
     assert!(!plan.contains(&tiny.canary));
@@ -165,7 +182,8 @@ fn doctor_finds_everything_in_order() {
     tiny.commit();
     let ended = tiny.program().run(&["doctor"]).ok();
     assert!(ended.stdout.contains("ok    daemon"), "{}", ended.stdout);
-    let broken = tiny.program().with("DOCKER_HOST", "unix:///nowhere.sock").run(&["doctor"]).failed(6, "FAIL");
+    let broken =
+        tiny.program().with("DOCKER_HOST", "unix:///nowhere.sock").run(&["doctor"]).failed(6, "FAIL");
     assert!(broken.stdout.contains("daemon"), "{}", broken.stdout);
 }
 

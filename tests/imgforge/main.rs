@@ -4,10 +4,13 @@
 
 mod architecture;
 mod bases;
+mod cli;
 mod compose;
 mod config;
 mod ecs;
 mod engine;
+mod faults;
+mod local;
 mod registry;
 mod release;
 mod secrets;

@@ -46,11 +46,18 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     let written = ecs_config::write(&args.registry, &login, existing.as_ref(), &object)?;
     if args.dry_run {
         let human = format!("{object} in {} would get the login of {who}", store.describe());
-        return result::print(session.output(), "ecs_config", &json!({ "object": object, "written": false }), human);
+        return result::print(
+            session.output(),
+            "ecs_config",
+            &json!({ "object": object, "written": false }),
+            human,
+        );
     }
     let version = store.put(&object, &written).await?;
     let human = match &version {
-        Some(version) => format!("{object} in {} has the login of {who}, version {version}", store.describe()),
+        Some(version) => {
+            format!("{object} in {} has the login of {who}, version {version}", store.describe())
+        }
         None => format!("{object} in {} has the login of {who}", store.describe()),
     };
     let value = json!({ "object": object, "store": store.describe(), "version": version, "written": true });

@@ -15,8 +15,10 @@ use crate::secret::pinned::Wanted;
 
 /// Write a secret file to stdout or to a file that only you can read
 #[derive(ClapArgs)]
-#[command(after_help = "Examples:\n  imgforge secrets get server_settings -e production --to server_settings.py\n  \
-    imgforge secrets get server_settings | less")]
+#[command(
+    after_help = "Examples:\n  imgforge secrets get server_settings -e production --to server_settings.py\n  \
+    imgforge secrets get server_settings | less"
+)]
 pub struct Args {
     /// A name in [secrets.files], or an object of the store
     name: String,
@@ -40,20 +42,21 @@ pub(super) fn missing(object: &str, store: &str) -> Error {
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     if args.to.is_none() && std::io::stdout().is_terminal() {
-        return Err(Error::config("secrets are not written to a terminal, where they stay in its scroll-back")
-            .help("add --to FILE, or pipe it on: imgforge secrets get NAME | less"));
+        return Err(Error::config(
+            "secrets are not written to a terminal, where they stay in its scroll-back",
+        )
+        .help("add --to FILE, or pipe it on: imgforge secrets get NAME | less"));
     }
     let config = session.config()?;
     let store = backends::store(&config).await?;
     let object = object(&config, &args.name);
     let version = args.version.map(Version);
-    let found = store.get(&object, version.as_ref()).await?.ok_or_else(|| missing(&object, &store.describe()))?;
+    let found =
+        store.get(&object, version.as_ref()).await?.ok_or_else(|| missing(&object, &store.describe()))?;
     match args.to {
         None => result::bytes(found.value.expose()),
-        Some(path) => {
-            write_private(&path, found.value.expose())
-                .map_err(|error| Error::from(error).context(format!("cannot write {}", path.display())))
-        }
+        Some(path) => write_private(&path, found.value.expose())
+            .map_err(|error| Error::from(error).context(format!("cannot write {}", path.display()))),
     }
 }
 

@@ -26,7 +26,12 @@ pub async fn run(session: &Session, _: Args) -> Result<()> {
         .iter()
         .map(|one| {
             let modified = one.modified.as_deref().unwrap_or("-");
-            let line = format!("{:width$}  {:>9}  {modified}  {}", one.object, human_size(one.size), named(&one.object));
+            let line = format!(
+                "{:width$}  {:>9}  {modified}  {}",
+                one.object,
+                human_size(one.size),
+                named(&one.object)
+            );
             format!("{}\n", line.trim_end())
         })
         .collect();

@@ -15,8 +15,10 @@ use crate::secret::pinned::{self, Wanted};
 
 /// Write a secret file to the store, after the checks that a release would make
 #[derive(ClapArgs)]
-#[command(after_help = "Examples:\n  imgforge secrets put server_settings server_settings.py -e production\n  \
-    generate-settings | imgforge secrets put server_settings -")]
+#[command(
+    after_help = "Examples:\n  imgforge secrets put server_settings server_settings.py -e production\n  \
+    generate-settings | imgforge secrets put server_settings -"
+)]
 pub struct Args {
     /// A name in [secrets.files], or an object of the store
     name: String,

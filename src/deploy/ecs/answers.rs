@@ -123,6 +123,8 @@ pub(super) struct Event {
 pub(super) struct ServiceDeployment {
     pub(super) service_deployment_arn: String,
     pub(super) target_service_revision_arn: String,
+    /// Compared with other times of AWS only.
+    pub(super) created_at: f64,
     pub(super) status: String,
     pub(super) status_reason: String,
     pub(super) rollback: Option<Rollback>,

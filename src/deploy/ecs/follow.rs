@@ -177,12 +177,13 @@ impl EcsDeployer {
         }
         let found = match &followed.arn {
             Some(arn) => self.describe_service_deployment(arn).await,
-            None => match self.list_service_deployments(followed.deployment.number()).await {
-                Ok(Some(brief)) => {
-                    followed.arn = Some(brief.service_deployment_arn.clone());
-                    self.describe_service_deployment(&brief.service_deployment_arn).await
+            None => match self.find_service_deployment(followed.deployment.number()).await {
+                Ok(Some(arn)) => {
+                    followed.arn = Some(arn.clone());
+                    self.describe_service_deployment(&arn).await
                 }
-                other => other,
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
             },
         };
         match found {
@@ -198,23 +199,12 @@ impl EcsDeployer {
         }
     }
 
-    /// Through all pages: a list with a filter may come with empty pages.
-    async fn list_service_deployments(&self, number: &str) -> Result<Option<ServiceDeployment>, ApiError> {
-        let mut input = json!({"cluster": self.config.cluster, "service": self.config.service});
+    /// The service deployment of the service revision with this number.
+    async fn find_service_deployment(&self, number: &str) -> Result<Option<String>, ApiError> {
         let ending = format!("/{number}");
-        loop {
-            let answer = self.ecs.call("ListServiceDeployments", &input).await?;
-            let next = answer.get("nextToken").filter(|token| token.is_string()).cloned();
-            let page: Vec<ServiceDeployment> = part(answer, "serviceDeployments").unwrap_or_default();
-            let mut page = page.into_iter();
-            if let Some(found) = page.find(|brief| brief.target_service_revision_arn.ends_with(&ending)) {
-                return Ok(Some(found));
-            }
-            match next {
-                Some(token) => input["nextToken"] = token,
-                None => return Ok(None),
-            }
-        }
+        let is_it = |brief: &ServiceDeployment| brief.target_service_revision_arn.ends_with(&ending);
+        let last = self.service_deployments(None, is_it).await?.pop();
+        Ok(last.filter(is_it).map(|brief| brief.service_deployment_arn))
     }
 
     async fn describe_service_deployment(&self, arn: &str) -> Result<Option<ServiceDeployment>, ApiError> {
@@ -255,8 +245,8 @@ impl EcsDeployer {
         let Some((task, container)) = ended else { return };
         let Ok(definition) = self.task_definition(&task.task_definition_arn).await else { return };
         let Some(logs) = definition.aws_logs(&container.name) else { return };
-        if let Ok(mut tail) = self.tail(logs, &task.task_arn) {
-            tail.pass_on(container, &container.name, progress).await;
+        if let Ok(tail) = self.tail(logs, &task.task_arn) {
+            tail.pass_on_last(container, progress).await;
         }
     }
 }

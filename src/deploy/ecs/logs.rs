@@ -26,6 +26,9 @@ enum State {
     GivenUp,
 }
 
+/// How much a container that failed is quoted.
+const LAST_LINES: usize = 30;
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Line {
@@ -86,6 +89,22 @@ impl Tail {
             }
         }
         count
+    }
+
+    /// Passes on the last lines only. What cannot be read is left out: the error they belong to is told anyway.
+    pub(super) async fn pass_on_last(&self, container: &Container, progress: &Reporter) {
+        let Some(stream) = self.stream(container) else { return };
+        let input = json!({
+            "logGroupName": self.logs.group,
+            "logStreamName": stream,
+            "startFromHead": false,
+            "limit": LAST_LINES,
+        });
+        let Ok(answer) = self.client.call("GetLogEvents", &input).await else { return };
+        let lines: Vec<Line> = part(answer, "events").unwrap_or_default();
+        for line in lines {
+            progress.log(&container.name, line.message.trim_end_matches(['\n', '\r']));
+        }
     }
 
     /// `prefix/container/task`; without a prefix (on EC2) Docker's id of the container (ECS developer guide, "awslogs").

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::answers::{Failure, Service, ServiceDeployment, ServiceRevision, part};
+use super::api::ApiError;
 use super::errors::reasons;
 use super::{Before, EcsDeployer};
-use crate::config::{OnceConfig, Strategy};
+use crate::config::{OnceConfig, Strategy, nearest};
 use crate::deploy::Running;
-use crate::deploy::taskdef::{nearest, short_name};
+use crate::deploy::taskdef::short_name;
 use crate::error::{Error, Kind, Result};
 
 impl EcsDeployer {
@@ -159,17 +160,11 @@ impl EcsDeployer {
 
     /// The revision of the last deployment that succeeded; where that is not told, the one whose tasks still run.
     async fn last_good(&self, service: &Service) -> Result<Option<String>> {
-        let input = json!({
-            "cluster": self.config.cluster,
-            "service": self.config.service,
-            "status": ["SUCCESSFUL"],
-        });
-        if let Ok(answer) = self.ecs.call("ListServiceDeployments", &input).await {
-            let listed: Vec<ServiceDeployment> = part(answer, "serviceDeployments")?;
-            // Newest first.
-            if let Some(newest) = listed.first() {
-                let input = json!({"serviceRevisionArns": [newest.target_service_revision_arn]});
-                let answer = self.ecs.call("DescribeServiceRevisions", &input).await?;
+        let successful = self.service_deployments(Some("SUCCESSFUL"), |_| false).await.unwrap_or_default();
+        let newest = successful.into_iter().max_by(|a, b| a.created_at.total_cmp(&b.created_at));
+        if let Some(newest) = newest {
+            let input = json!({"serviceRevisionArns": [newest.target_service_revision_arn]});
+            if let Ok(answer) = self.ecs.call("DescribeServiceRevisions", &input).await {
                 let revisions: Vec<ServiceRevision> = part(answer, "serviceRevisions")?;
                 if let Some(revision) = revisions.into_iter().next() {
                     return Ok(Some(revision.task_definition));
@@ -178,6 +173,40 @@ impl EcsDeployer {
         }
         let running = service.deployments.iter().find(|at| at.status == "ACTIVE" && at.running_count > 0);
         Ok(running.map(|deployment| deployment.task_definition.clone()))
+    }
+
+    /// The service deployments, through all pages (a page may be empty and still go on), up to the first that is `wanted`,
+    /// which is the last one then.
+    pub(super) async fn service_deployments(
+        &self,
+        status: Option<&str>,
+        wanted: impl Fn(&ServiceDeployment) -> bool,
+    ) -> Result<Vec<ServiceDeployment>, ApiError> {
+        let mut input = json!({
+            "cluster": self.config.cluster,
+            "service": self.config.service,
+            "maxResults": 100,
+        });
+        if let Some(status) = status {
+            input["status"] = json!([status]);
+        }
+        let mut listed = Vec::new();
+        loop {
+            let answer = self.ecs.call("ListServiceDeployments", &input).await?;
+            let next = answer.get("nextToken").filter(|token| token.is_string()).cloned();
+            let page: Vec<ServiceDeployment> = part(answer, "serviceDeployments").unwrap_or_default();
+            for brief in page {
+                let is_last = wanted(&brief);
+                listed.push(brief);
+                if is_last {
+                    return Ok(listed);
+                }
+            }
+            match next {
+                Some(token) => input["nextToken"] = token,
+                None => return Ok(listed),
+            }
+        }
     }
 
     /// Nobody deployed since `observe`: what would be rolled back to must be what ran.

@@ -56,6 +56,8 @@ pub struct Address {
     pub endpoint: Endpoint,
     /// For people: `DOCKER_HOST`, `context shop`, `the default`.
     pub said_by: String,
+    /// `PATH`, where ssh is looked for.
+    pub search_path: Option<String>,
 }
 
 impl Address {
@@ -65,23 +67,8 @@ impl Address {
     /// An address or a context that makes no sense.
     pub fn resolve(env: &dyn Fn(&str) -> Option<String>, config_dir: &Path) -> Result<Self> {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        if let Some(host) = env("DOCKER_HOST") {
-            // Any value of DOCKER_TLS_VERIFY switches verification on, "0" too (docker/cli, opts).
-            let certificates = env("DOCKER_TLS_VERIFY")
-                .map(|_| env("DOCKER_CERT_PATH").map_or_else(|| config_dir.to_owned(), PathBuf::from));
-            return Ok(Address {
-                endpoint: Endpoint::parse(&host, certificates.as_deref())?,
-                said_by: "DOCKER_HOST".into(),
-            });
-        }
-        let context = match env("DOCKER_CONTEXT") {
-            Some(name) => Some((name, "DOCKER_CONTEXT")),
-            None => current_context(config_dir)?.map(|name| (name, "docker context use")),
-        };
-        match context {
-            Some((name, said_by)) if name != DEFAULT_CONTEXT => from_context(&name, said_by, config_dir),
-            _ => Ok(Address { endpoint: Endpoint::parse(DEFAULT, None)?, said_by: "the default".into() }),
-        }
+        let (endpoint, said_by) = find(&env, config_dir)?;
+        Ok(Address { endpoint, said_by, search_path: env("PATH") })
     }
 
     /// The variables that lead a child process (docker-compose) to the same daemon. Variables of these names that are
@@ -175,6 +162,26 @@ impl Endpoint {
     }
 }
 
+/// The endpoint, and what said so.
+fn find(env: &dyn Fn(&str) -> Option<String>, config_dir: &Path) -> Result<(Endpoint, String)> {
+    if let Some(host) = env("DOCKER_HOST") {
+        // Any value of DOCKER_TLS_VERIFY switches verification on, "0" too (docker/cli, opts).
+        let certificates = env("DOCKER_TLS_VERIFY")
+            .map(|_| env("DOCKER_CERT_PATH").map_or_else(|| config_dir.to_owned(), PathBuf::from));
+        return Ok((Endpoint::parse(&host, certificates.as_deref())?, "DOCKER_HOST".into()));
+    }
+    let context = match env("DOCKER_CONTEXT") {
+        Some(name) => Some((name, "DOCKER_CONTEXT")),
+        None => current_context(config_dir)?.map(|name| (name, "docker context use")),
+    };
+    match context {
+        Some((name, said_by)) if name != DEFAULT_CONTEXT => {
+            Ok((from_context(&name, said_by, config_dir)?, format!("context {name}")))
+        }
+        _ => Ok((Endpoint::parse(DEFAULT, None)?, "the default".into())),
+    }
+}
+
 fn current_context(config_dir: &Path) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Config {
@@ -191,7 +198,7 @@ fn current_context(config_dir: &Path) -> Result<Option<String>> {
 
 /// Reads a context's metadata (docker/cli, cli/context/store: `contexts/meta/SHA256(name)/meta.json`, certificates in
 /// `contexts/tls/SHA256(name)/docker/`).
-fn from_context(name: &str, said_by: &str, config_dir: &Path) -> Result<Address> {
+fn from_context(name: &str, said_by: &str, config_dir: &Path) -> Result<Endpoint> {
     #[derive(Deserialize)]
     struct Meta {
         #[serde(rename = "Endpoints")]
@@ -225,7 +232,7 @@ fn from_context(name: &str, said_by: &str, config_dir: &Path) -> Result<Address>
     let tls = config_dir.join("contexts/tls").join(&key).join("docker");
     let tls = tls.is_dir().then_some(tls);
     let host = if docker.host.is_empty() { DEFAULT } else { &docker.host };
-    Ok(Address { endpoint: Endpoint::parse(host, tls.as_deref())?, said_by: format!("context {name}") })
+    Endpoint::parse(host, tls.as_deref())
 }
 
 fn read(path: &Path) -> Result<Option<String>> {

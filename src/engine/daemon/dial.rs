@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::address::Endpoint;
+use super::address::{Address, Endpoint};
 
 /// How long a port may take to answer. A socket answers at once or never.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,9 +52,9 @@ impl Words {
 ///
 /// # Errors
 /// As the system or the TLS library says.
-pub async fn dial(endpoint: &Endpoint) -> io::Result<Connection> {
+pub async fn dial(address: &Address) -> io::Result<Connection> {
     let mut words = Words::default();
-    let stream: Box<dyn Stream> = match endpoint {
+    let stream: Box<dyn Stream> = match &address.endpoint {
         Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
         Endpoint::Tcp { host, port } => Box::new(tcp(host, *port).await?),
         Endpoint::Tls { host, port, certificates } => {
@@ -64,7 +64,7 @@ pub async fn dial(endpoint: &Endpoint) -> io::Result<Connection> {
             Box::new(in_time(handshake).await?)
         }
         Endpoint::Ssh { user, host, port } => {
-            let (stream, said) = ssh(user.as_deref(), host, *port)?;
+            let (stream, said) = ssh(user.as_deref(), host, *port, address.search_path.as_deref())?;
             words = said;
             Box::new(stream)
         }
@@ -117,8 +117,16 @@ fn tls_config(certificates: &Path) -> io::Result<ClientConfig> {
 }
 
 /// `ssh -- HOST docker system dial-stdio`, as the docker CLI starts it (docker/cli, cli/connhelper).
-fn ssh(user: Option<&str>, host: &str, port: Option<u16>) -> io::Result<(SshStream, Words)> {
+fn ssh(
+    user: Option<&str>,
+    host: &str,
+    port: Option<u16>,
+    path: Option<&str>,
+) -> io::Result<(SshStream, Words)> {
     let mut command = Command::new("ssh");
+    if let Some(path) = path {
+        command.env("PATH", path);
+    }
     command.args(["-o", "ConnectTimeout=30", "-T"]);
     if let Some(user) = user {
         command.args(["-l", user]);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Uri};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
 
@@ -51,7 +50,7 @@ impl Transport {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let connection = dial::dial(&self.address.endpoint).await.map_err(Failure::Unreachable)?;
+        let connection = dial::dial(&self.address).await.map_err(Failure::Unreachable)?;
         let words = connection.words;
         let broken = |error| Failure::Broken { error, words: words.text() };
         let (mut sender, connection) =
@@ -71,14 +70,6 @@ fn origin_form<B>(request: &mut Request<B>) {
         *request.uri_mut() = uri;
     }
     request.headers_mut().insert(HOST, HeaderValue::from_static("docker"));
-}
-
-/// A small answer's bytes.
-///
-/// # Errors
-/// The connection broke.
-pub async fn bytes(response: Response<Incoming>) -> Result<Bytes, hyper::Error> {
-    Ok(response.into_body().collect().await?.to_bytes())
 }
 
 impl std::fmt::Display for Failure {

@@ -119,10 +119,20 @@ impl Authenticator {
         }
     }
 
-    /// Takes in that `host` refused a request: what it asks for from now on, and that a token for `scopes` is no good.
-    pub async fn refused(&self, host: &str, scopes: &[Scope], challenge: Challenge) {
+    /// Takes in that `host` refused a request: what it asks for from now on, and that the token in `sent`, if there was
+    /// one, is no good any more. One that another request has fetched meanwhile stays.
+    pub async fn refused(
+        &self,
+        host: &str,
+        scopes: &[Scope],
+        challenge: Challenge,
+        sent: Option<&HeaderValue>,
+    ) {
         self.challenges.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), challenge);
-        self.tokens.lock().await.remove(&key(host, scopes));
+        let (mut tokens, key) = (self.tokens.lock().await, key(host, scopes));
+        if tokens.get(&key).is_some_and(|token| Some(&token.header) == sent) {
+            tokens.remove(&key);
+        }
     }
 
     fn challenge(&self, host: &str) -> Option<Challenge> {

@@ -74,7 +74,12 @@ impl<'p> Tries<'p> {
 /// Whether the same request may get through later: everything but a request that cannot be made, and a certificate
 /// that will not become a better one.
 pub(in crate::registry) fn may_get_through(error: &reqwest::Error) -> bool {
-    !error.is_builder() && !words(error).contains("certificate")
+    !error.is_builder() && !is_about_certificate(error)
+}
+
+/// Whether the other side's certificate was not taken. The TLS library's type is several layers down; its words are not.
+pub(in crate::registry) fn is_about_certificate(error: &reqwest::Error) -> bool {
+    error.is_connect() && words(error).contains("certificate")
 }
 
 /// The error and its causes in one line.

@@ -1,12 +1,12 @@
 //! One request to a registry from its first try to the answer that counts: login, retries, redirects.
 
 use bytes::{Bytes, BytesMut};
-use http::header::LOCATION;
+use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
-use super::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
+use super::retry::{RetryPolicy, Tries, is_about_certificate, is_passing, may_get_through, retry_after};
 use super::transport::{Http, IDLE, endpoint};
 use crate::error::{Error, Result};
 use crate::registry::auth::challenge::Challenge;
@@ -110,8 +110,9 @@ impl Session {
             for (name, value) in &call.headers {
                 request = request.header(name, value);
             }
-            if let Some(header) = self.authorization(&url, call.host, &call.scopes, asked).await? {
-                request = request.header(http::header::AUTHORIZATION, header);
+            let login = self.authorization(&url, call.host, &call.scopes, asked).await?;
+            if let Some(header) = &login {
+                request = request.header(AUTHORIZATION, header);
             }
             if call.method != Method::GET && call.method != Method::HEAD {
                 request = request.body(call.body.clone());
@@ -119,14 +120,14 @@ impl Session {
             let response = match tokio::time::timeout(IDLE, request.send()).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) if may_get_through(&error) && tries.again(None).await => continue,
-                Ok(Err(error)) => return Err(unreachable(call.host).because(error.without_url())),
+                Ok(Err(error)) => return Err(not_reached(call.host, error)),
                 Err(_) if tries.again(None).await => continue,
                 Err(_) => return Err(silent(call.host)),
             };
             let status = response.status();
             tracing::debug!(method = %call.method, host = url.host_str(), path = url.path(), %status);
             if status == StatusCode::UNAUTHORIZED && challenged.is_none() {
-                match self.challenged(&response, call.host, &call.scopes).await {
+                match self.challenged(&response, call.host, &call.scopes, login.as_ref()).await {
                     Some(scope) => challenged = Some(scope),
                     None => return Ok((response, url)),
                 }
@@ -149,13 +150,14 @@ impl Session {
         response: &Response,
         host: &str,
         scopes: &[Scope],
+        sent: Option<&HeaderValue>,
     ) -> Option<Option<String>> {
         let challenge = Challenge::of(response.headers())?;
         let scope = match &challenge {
             Challenge::Bearer(bearer) => bearer.scope.clone(),
             Challenge::Basic => None,
         };
-        self.auth.refused(host, scopes, challenge).await;
+        self.auth.refused(host, scopes, challenge, sent).await;
         Some(scope)
     }
 
@@ -200,7 +202,18 @@ pub(super) async fn read(mut response: Response, url: Url) -> Result<Answer> {
     }
 }
 
-pub(super) fn unreachable(host: &str) -> Error {
+/// The error for a request that did not get through.
+pub(super) fn not_reached(host: &str, error: reqwest::Error) -> Error {
+    let told = match is_about_certificate(&error) {
+        true => Error::failed(format!("the registry {host} shows a certificate that is not trusted here"))
+            .help("add the authority that signed it to the system's, or name its file in SSL_CERT_FILE"),
+        false => unreachable(host),
+    };
+    // The URL may have a signature in its query.
+    told.because(error.without_url())
+}
+
+fn unreachable(host: &str) -> Error {
     Error::failed(format!("cannot reach the registry {host}"))
         .help("is it running, and is its name in `repository` of [registry] right?")
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
-use http::{Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Body, Response};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -18,7 +18,7 @@ use url::Url;
 
 use super::Remote;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
-use super::session::{Answer, Call, silent, unreachable};
+use super::session::{Answer, Call, not_reached, silent};
 use super::transport::IDLE;
 use crate::error::{Error, Result};
 use crate::image::Descriptor;
@@ -266,8 +266,9 @@ impl Upload<'_> {
         if offset > 0 {
             request = request.header(CONTENT_RANGE, format!("{offset}-{}", size - 1));
         }
-        if let Some(header) = session.authorization(location, host, &self.scopes(), None).await? {
-            request = request.header(http::header::AUTHORIZATION, header);
+        let login = session.authorization(location, host, &self.scopes(), None).await?;
+        if let Some(header) = &login {
+            request = request.header(AUTHORIZATION, header);
         }
         let sent = watch(request.send(), &moved, &self.meter).await;
         let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -280,21 +281,25 @@ impl Upload<'_> {
             None => Ok(Patched::Trouble { error: silent(host), asked: None }),
             Some(Err(error)) => {
                 let passing = may_get_through(&error);
-                let error = unreachable(host)
-                    .context(format!("cannot {} to {}", self.doing(), self.repository))
-                    .because(error.without_url());
+                let error = not_reached(host, error);
                 if passing { Ok(Patched::Trouble { error, asked: None }) } else { Err(error) }
             }
-            Some(Ok(response)) => self.patched(response, location).await,
+            Some(Ok(response)) => self.patched(response, location, login.as_ref()).await,
         }
     }
 
-    async fn patched(&self, response: Response, location: &Url) -> Result<Patched> {
+    async fn patched(
+        &self,
+        response: Response,
+        location: &Url,
+        login: Option<&HeaderValue>,
+    ) -> Result<Patched> {
         let asked = retry_after(response.headers());
         let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
         if unauthorized {
             // The token ended on the way: the next try has a new one.
-            self.remote.session.challenged(&response, &self.repository.host, &self.scopes()).await;
+            let (session, host) = (&self.remote.session, &self.repository.host);
+            session.challenged(&response, host, &self.scopes(), login).await;
         }
         let answer = Answer {
             status: response.status(),

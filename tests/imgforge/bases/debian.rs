@@ -111,11 +111,11 @@ async fn two_runs_at_once_make_one_base_and_another_folder_gets_the_same_digest(
     let other = tempfile::tempdir().unwrap();
     let ended = Arc::new(Ended::default());
     let progress = Reporter::new(ended.clone());
-    let recipe = recipe(&[]);
+    let (recipe, silent) = (recipe(&[]), Reporter::silent());
     let (first, second, elsewhere) = tokio::join!(
         debian::make(one.path(), &recipe, platform(), "a", &progress),
         debian::make(one.path(), &recipe, platform(), "b", &progress),
-        debian::make(other.path(), &recipe, platform(), "c", &Reporter::silent()),
+        debian::make(other.path(), &recipe, platform(), "c", &silent),
     );
     let (first, second, elsewhere) = (first.unwrap(), second.unwrap(), elsewhere.unwrap());
     let mut outcomes = ended.0.lock().unwrap().clone();

@@ -40,7 +40,8 @@ async fn ecs_own_rollback_is_waited_for_and_is_no_success() {
         assert_eq!(simulator.requests("UpdateService").len(), 1, "ECS goes back by itself");
         assert!(error.what().contains("circuit breaker"), "{error}");
         // What the failing container printed.
-        assert_eq!(recorder.lines("web"), ["ModuleNotFoundError: No module named 'shop'"]);
+        let printed = ["Traceback (most recent call last):", "ModuleNotFoundError: No module named 'shop'"];
+        assert_eq!(recorder.lines("web"), printed);
     }
 }
 

@@ -4,10 +4,11 @@ use imgforge::config::{OnceConfig, Strategy};
 use imgforge::deploy::Deployer;
 use imgforge::deploy::ecs::EcsDeployer;
 use imgforge::error::{Error, Kind};
+use imgforge::progress::Reporter;
 use serde_json::json;
 
-use super::{EcsConfig, config, deployer, migrate, repository, told};
-use crate::support::ecs_simulator::{EcsSimulator, Fault};
+use super::{EcsConfig, config, deployer, migrate, pinned, release, repository, told};
+use crate::support::ecs_simulator::{EcsSimulator, Fault, Listing};
 
 async fn refused(simulator: &EcsSimulator, config: EcsConfig) -> Error {
     let deployer = EcsDeployer::new(&simulator.sdk_config(), config).unwrap();
@@ -113,26 +114,31 @@ async fn a_denied_call_names_the_action_to_allow() {
 
 #[tokio::test]
 async fn after_a_failed_deployment_the_last_good_revision_is_what_ran() {
-    let simulator = EcsSimulator::start().await;
-    let failed = "arn:aws:ecs:eu-west-1:123456789012:task-definition/shop:42";
-    {
-        let mut world = simulator.world();
-        let mut definition = world.definitions.values().next().unwrap().clone();
-        definition["taskDefinition"]["taskDefinitionArn"] = json!(failed);
-        definition["taskDefinition"]["revision"] = json!(42);
-        world.definitions.insert(failed.into(), definition);
-        world.service.begin(failed, Some("STOPPED"), None);
-        world.service.deployments[0].rollout = "FAILED";
-    }
-    let deployer = deployer(&simulator);
-    let running = deployer.observe(&["nginx".into()], &[]).await.unwrap();
-    assert_eq!(running.description, "revision shop:41 (that of revision shop:42 failed)");
+    // It is told by the service deployments, or else by the tasks that still run.
+    for (listing, still_running) in [(Listing::Offered, 0), (Listing::Unsupported, 2)] {
+        let simulator = EcsSimulator::start().await;
+        let failed = "arn:aws:ecs:eu-west-1:123456789012:task-definition/shop:42";
+        {
+            let mut world = simulator.world();
+            let mut definition = world.definitions.values().next().unwrap().clone();
+            definition["taskDefinition"]["taskDefinitionArn"] = json!(failed);
+            definition["taskDefinition"]["revision"] = json!(42);
+            world.definitions.insert(failed.into(), definition);
+            world.service.begin(failed, Some("STOPPED"), None);
+            world.service.deployments[0].rollout = "FAILED";
+            world.service.deployments[1].running = still_running;
+            world.service.listing = listing;
+        }
+        let deployer = deployer(&simulator);
+        let running = deployer.observe(&["nginx".into()], &[]).await.unwrap();
+        assert_eq!(running.description, "revision shop:41 (that of revision shop:42 failed)");
 
-    // The same images once more: the service is not at what runs, so this is a deployment.
-    let nginx = super::pinned("shop-nginx", &format!("sha256:{}", "b".repeat(64)));
-    let silent = super::Reporter::silent();
-    let prepared = deployer.prepare(&super::release(&[("nginx", nginx)]), &running, &silent).await.unwrap();
-    assert_eq!(prepared.description, "revision shop:43");
-    deployer.apply(&prepared, &running, &silent).await.unwrap();
-    assert_eq!(simulator.revision(), "shop:43");
+        // The same images once more: the service is not at what runs, so this is a deployment.
+        let nginx = pinned("shop-nginx", &format!("sha256:{}", "b".repeat(64)));
+        let silent = Reporter::silent();
+        let prepared = deployer.prepare(&release(&[("nginx", nginx)]), &running, &silent).await.unwrap();
+        assert_eq!(prepared.description, "revision shop:43");
+        deployer.apply(&prepared, &running, &silent).await.unwrap();
+        assert_eq!(simulator.revision(), "shop:43");
+    }
 }

@@ -1,11 +1,13 @@
 //! What S3 says when it says no, or nothing. moto checks no permissions, so its answers come from a server that speaks
 //! S3's errors.
 
+use std::sync::{Arc, Mutex};
+
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::SharedCredentialsProvider;
 use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
 use imgforge::error::Kind;
 use imgforge::secret::SecretStore;
@@ -88,10 +90,13 @@ async fn every_refusal_of_s3_says_what_it_is_and_what_to_do() {
 
 #[tokio::test]
 async fn a_denied_bucket_ends_the_run_before_anything_is_written() {
-    let router = axum::Router::new().route(
-        "/{bucket}/{*key}",
-        axum::routing::get(error_named_by_the_bucket).fallback(|| async { panic!("something was written") }),
-    );
+    let methods = Arc::new(Mutex::new(Vec::new()));
+    let seen = methods.clone();
+    let answer = move |method: Method, path: Path<(String, String)>| {
+        seen.lock().unwrap().push(method);
+        error_named_by_the_bucket(path)
+    };
+    let router = axum::Router::new().route("/{bucket}/{*key}", axum::routing::any(answer));
     let store = S3Store::new(&s3::config(&serve(router).await).await, "accessdenied", "");
     let wanted = Wanted { name: "s".into(), object: "s.py".into(), paths: vec![], version: None };
     let error = read(&store, &[wanted], SaltPolicy::CreateIfMissing).await.unwrap_err();
@@ -122,11 +127,11 @@ async fn no_credentials_no_region_and_no_network_are_told_apart() {
     assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert!(error.what().contains("no AWS credentials"), "{error:?}");
 
-    let nowhere = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
-    let error = get_error(&nowhere.clone().build()).await;
+    let nowhere = || SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+    let error = get_error(&nowhere().build()).await;
     assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert!(error.help_text().unwrap().contains("AWS_DEFAULT_REGION"), "{error:?}");
     assert!(
-        get_error(&nowhere.region(Region::new("eu-west-1")).build()).await.what().contains("credentials")
+        get_error(&nowhere().region(Region::new("eu-west-1")).build()).await.what().contains("credentials")
     );
 }

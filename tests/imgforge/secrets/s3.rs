@@ -16,8 +16,8 @@ use crate::support::s3;
 #[tokio::test]
 async fn a_versioned_bucket_gives_every_version_and_tells_nothing_to_worry_about() {
     let moto = Moto::start();
-    s3::bucket(moto.endpoint(), "shop").await;
-    let store = S3Store::new(&s3::config(moto.endpoint()).await, "shop", "p");
+    s3::bucket(&moto.url, "shop").await;
+    let store = S3Store::new(&s3::config(&moto.url).await, "shop", "p");
     let one = store.put("settings.py", &secret("A = 1")).await.unwrap().unwrap();
     let two = store.put("settings.py", &secret("A = 2")).await.unwrap().unwrap();
     store.put("settings.py.other", &secret("B = 1")).await.unwrap();
@@ -37,8 +37,8 @@ async fn a_versioned_bucket_gives_every_version_and_tells_nothing_to_worry_about
 #[tokio::test]
 async fn a_bare_bucket_has_no_versions_and_says_what_is_missing() {
     let moto = Moto::start();
-    s3::bare_bucket(moto.endpoint(), "bare").await;
-    let store = S3Store::new(&s3::config(moto.endpoint()).await, "bare", "");
+    s3::bare_bucket(&moto.url, "bare").await;
+    let store = S3Store::new(&s3::config(&moto.url).await, "bare", "");
     assert_eq!(store.put("a", &secret("1")).await.unwrap(), None);
     assert_eq!(store.get("a", None).await.unwrap().unwrap().version, None);
     assert_eq!(store.versions("a").await.unwrap(), Vec::<ObjectVersion>::new());
@@ -51,7 +51,7 @@ async fn a_bare_bucket_has_no_versions_and_says_what_is_missing() {
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_refused_by_name() {
     let moto = Moto::start();
-    let store = S3Store::new(&s3::config(moto.endpoint()).await, "nowhere", "");
+    let store = S3Store::new(&s3::config(&moto.url).await, "nowhere", "");
     let errors = [
         store.get("a", None).await.unwrap_err(),
         store.put("a", &secret("1")).await.unwrap_err(),
@@ -80,8 +80,8 @@ impl Write for Printed {
 #[tokio::test]
 async fn values_are_not_traced_at_any_level() {
     let moto = Moto::start();
-    s3::bucket(moto.endpoint(), "shop").await;
-    let store = S3Store::new(&s3::config(moto.endpoint()).await, "shop", "");
+    s3::bucket(&moto.url, "shop").await;
+    let store = S3Store::new(&s3::config(&moto.url).await, "shop", "");
     let printed = Printed::default();
     let writer = printed.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -94,7 +94,7 @@ async fn values_are_not_traced_at_any_level() {
     store.create("salt", &secret("CANARY-7f3a")).await.unwrap();
     store.create("salt", &secret("CANARY-7f3a again")).await.unwrap();
     store.get("settings.py", None).await.unwrap().unwrap();
-    S3Store::new(&s3::config(moto.endpoint()).await, "nowhere", "")
+    S3Store::new(&s3::config(&moto.url).await, "nowhere", "")
         .put("a", &secret("CANARY-7f3a"))
         .await
         .unwrap_err();

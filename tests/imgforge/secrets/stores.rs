@@ -19,9 +19,9 @@ async fn a_folder_behaves_as_a_store() {
 #[tokio::test]
 async fn a_bucket_behaves_as_a_store_with_and_without_prefix() {
     let moto = Moto::start();
-    let config = s3::config(moto.endpoint()).await;
-    s3::bucket(moto.endpoint(), "shop").await;
-    s3::bare_bucket(moto.endpoint(), "bare").await;
+    let config = s3::config(&moto.url).await;
+    s3::bucket(&moto.url, "shop").await;
+    s3::bare_bucket(&moto.url, "bare").await;
     // First the one below a prefix: what it writes must not show in the other's listing under its own names.
     behaves(&S3Store::new(&config, "shop", "deep/prefix")).await;
     behaves(&S3Store::new(&config, "bare", "")).await;

@@ -255,7 +255,7 @@ impl ServiceState {
                 (status, _) => status,
             }),
             "statusReason": at.reason,
-            "createdAt": 4_102_444_800.5,
+            "createdAt": 4_102_444_800 + at.number % 1000,
             "rollback": rollback,
         })
     }

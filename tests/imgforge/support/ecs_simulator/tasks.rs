@@ -222,7 +222,7 @@ impl World {
     pub(super) fn get_log_events(&self, input: &Value) -> Answer {
         let stream = input["logStreamName"].as_str().unwrap_or_default();
         let missing = || refusal("ResourceNotFoundException", "The specified log stream does not exist.");
-        if input["logGroupName"] != "/ecs/shop" || input["startFromHead"] != true {
+        if input["logGroupName"] != "/ecs/shop" {
             return Err(missing());
         }
         let mut lines: Vec<&str> = Vec::new();
@@ -238,13 +238,22 @@ impl World {
                 _ => return Err(missing()),
             }
         } else if stream.starts_with("shop/web/stopped-") {
-            lines.push("ModuleNotFoundError: No module named 'shop'");
+            lines.extend([
+                "Traceback (most recent call last):",
+                "ModuleNotFoundError: No module named 'shop'",
+            ]);
         } else {
             return Err(missing());
         }
         let from: usize = match input["nextToken"].as_str() {
             Some(token) => token.trim_start_matches("f/").parse().unwrap_or(0),
             None => 0,
+        };
+        // Without startFromHead the last ones.
+        let limit = input["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(10_000);
+        let from = match input["startFromHead"] == true {
+            true => from,
+            false => lines.len().saturating_sub(limit),
         };
         let events = lines.iter().skip(from).map(|line| json!({"timestamp": 1, "message": line}));
         Ok(json!({
