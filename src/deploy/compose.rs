@@ -368,7 +368,7 @@ impl Deployer for ComposeDeployer {
         }
         // What runs says more than the file of the last switch does: that may have been stopped half way.
         let mut running = self.recorded().await?.unwrap_or_default();
-        for image in images {
+        for image in &self.images {
             let used = containers.iter().find(|container| {
                 container.image.is_some()
                     && services.running(image).any(|service| service == container.service)

@@ -120,9 +120,9 @@ impl Drop for Tiny {
     }
 }
 
-/// An OCI layout with busybox and a link for each of its commands that the tests use.
-pub fn busybox_layout(path: &Path) {
-    let mut tar = tar::Builder::new(LayerWriter::new(Vec::new()));
+/// A root filesystem with busybox and a link for each of its commands that the tests use.
+pub fn busybox_tar<W: std::io::Write>(out: W) -> tar::Builder<W> {
+    let mut tar = tar::Builder::new(out);
     tar.mode(tar::HeaderMode::Deterministic);
     let mut directory = |name: &str| {
         let mut header = tar::Header::new_ustar();
@@ -140,13 +140,19 @@ pub fn busybox_layout(path: &Path) {
     tar.append_data(&mut header, "bin/busybox", &busybox[..]).unwrap();
     for command in [
         "sh", "cat", "echo", "httpd", "ls", "mkdir", "rm", "sleep", "stat", "true", "false", "wget", "id",
-        "seq", "chmod",
+        "seq", "chmod", "touch", "hostname",
     ] {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         tar.append_link(&mut header, format!("bin/{command}"), "busybox").unwrap();
     }
+    tar
+}
+
+/// An OCI layout with [`busybox_tar`].
+pub fn busybox_layout(path: &Path) {
+    let tar = busybox_tar(LayerWriter::new(Vec::new()));
     let (blob, digests) = tar.into_inner().unwrap().finish().unwrap();
     let descriptor = Descriptor::new(Kind::Oci.gzip_layer(), digests.digest, digests.size);
     let layer = Layer { descriptor, diff_id: digests.diff_id, content: Content::Memory(blob.clone().into()) };
