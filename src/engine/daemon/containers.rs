@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use bollard::models::HealthStatusEnum;
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder,
+};
 use futures_util::StreamExt;
 use serde::Serialize;
 
@@ -16,6 +19,7 @@ mod label {
     pub(super) const PROJECT: &str = "com.docker.compose.project";
     pub(super) const SERVICE: &str = "com.docker.compose.service";
     pub(super) const ONE_OFF: &str = "com.docker.compose.oneoff";
+    pub(super) const CONFIG_HASH: &str = "com.docker.compose.config-hash";
 }
 
 /// How a container says it feels.
@@ -51,6 +55,23 @@ pub struct ContainerState {
     pub restarts: i64,
     /// The id of its image.
     pub image: Option<Digest>,
+    /// Why it could not be started; mostly empty.
+    pub problem: String,
+    /// What compose made it from: a line of `compose config --hash`.
+    pub config_hash: String,
+    /// Its ports that can be reached from outside, by the port inside.
+    pub published: Vec<Published>,
+}
+
+/// A port of a container that the daemon's machine forwards.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Published {
+    /// The port inside.
+    pub inside: u16,
+    /// The address outside.
+    pub address: String,
+    /// The port outside.
+    pub outside: u16,
 }
 
 impl Daemon {
@@ -70,15 +91,17 @@ impl Daemon {
             let labels = summary.labels.unwrap_or_default();
             let one_off = labels.get(label::ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true"));
             let (Some(id), false) = (summary.id, one_off) else { continue };
-            let service = labels.get(label::SERVICE).cloned().unwrap_or_default();
-            containers.extend(self.container(&id, service).await?);
+            containers.extend(self.container(&id).await?);
         }
         containers.sort_by(|a, b| (&a.service, &a.name).cmp(&(&b.service, &b.name)));
         Ok(containers)
     }
 
-    /// One container; `None` when it is gone.
-    async fn container(&self, id: &str, service: String) -> Result<Option<ContainerState>> {
+    /// One container, by name or id; `None` when there is none.
+    ///
+    /// # Errors
+    /// The daemon cannot be asked.
+    pub async fn container(&self, id: &str) -> Result<Option<ContainerState>> {
         use bollard::errors::Error::DockerResponseServerError;
         let inspected = match self.docker.inspect_container(id, None::<InspectContainerOptions>).await {
             Ok(inspected) => inspected,
@@ -92,16 +115,47 @@ impl Daemon {
             Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
             _ => Health::None,
         };
+        let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let ports = inspected.network_settings.and_then(|settings| settings.ports).unwrap_or_default();
+        let mut published: Vec<Published> = ports
+            .into_iter()
+            .flat_map(|(inside, bindings)| {
+                bindings.unwrap_or_default().into_iter().map(move |b| (inside.clone(), b))
+            })
+            .filter_map(|(inside, binding)| {
+                let inside = inside.split('/').next()?.parse().ok()?;
+                let outside = binding.host_port?.parse().ok()?;
+                Some(Published { inside, address: binding.host_ip.unwrap_or_default(), outside })
+            })
+            .collect();
+        published.sort();
         Ok(Some(ContainerState {
-            id: id.to_owned(),
+            id: inspected.id.unwrap_or_default(),
             name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-            service,
+            service: label(label::SERVICE),
             state: state.status.map(|status| status.to_string()).unwrap_or_default(),
             health,
             exit_code: state.exit_code.unwrap_or_default(),
             restarts: inspected.restart_count.unwrap_or_default(),
             image: inspected.image.and_then(|image| image.parse().ok()),
+            problem: state.error.unwrap_or_default(),
+            config_hash: label(label::CONFIG_HASH),
+            published,
         }))
+    }
+
+    /// Removes a container that does not run, with its nameless volumes; well when it is not there.
+    ///
+    /// # Errors
+    /// It runs.
+    pub async fn remove_container(&self, name: &str) -> Result<()> {
+        use bollard::errors::Error::DockerResponseServerError;
+        let options = RemoveContainerOptionsBuilder::default().v(true).build();
+        match self.docker.remove_container(name, Some(options)).await {
+            Ok(()) | Err(DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            Err(error) => Err(self.error(&format!("remove the container {name}"), error)),
+        }
     }
 
     /// The last lines that a container printed, stdout and stderr together.
@@ -119,5 +173,24 @@ impl Daemon {
         }
         let text = String::from_utf8_lossy(&text);
         Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
+    }
+
+    /// Waits until a container of this name, which need not be there yet, has ended; its exit code. For containers
+    /// that are removed as soon as they end. `None` when the daemon stops telling.
+    ///
+    /// # Errors
+    /// The daemon cannot be asked.
+    pub async fn end_of(&self, name: &str) -> Result<Option<i64>> {
+        let filters = HashMap::from([
+            ("type", vec!["container".to_owned()]),
+            ("event", vec!["die".to_owned()]),
+            ("container", vec![name.to_owned()]),
+        ]);
+        let options = EventsOptionsBuilder::default().filters(&filters).build();
+        let mut events = std::pin::pin!(self.docker.events(Some(options)));
+        let Some(event) = events.next().await else { return Ok(None) };
+        let event = event.map_err(|error| self.error(&format!("follow the container {name}"), error))?;
+        let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+        Ok(attributes.get("exitCode").and_then(|code| code.parse().ok()))
     }
 }
