@@ -135,7 +135,9 @@ fn command(folder: &Path, arguments: &Arguments<'_>) -> io::Result<Command> {
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stderr(Stdio::piped())
+        // When it fails it sends SIGHUP to its whole process group, which must not be this one.
+        .process_group(0);
     Ok(command)
 }
 
@@ -175,14 +177,16 @@ async fn last_lines(stderr: impl AsyncRead + Unpin, task: &Task) -> Vec<String> 
     last.into()
 }
 
-/// mmdebstrap, asked to end when it is dropped, so that it unmounts and removes what it has made so far.
+/// mmdebstrap and what it started, asked to end when it is dropped: it then unmounts and removes what it has made.
+/// Killing it would leave mounts behind.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Asked by id, which is none once it has ended and was waited for. The standard library can only kill.
+        // There is no id once it has ended and was waited for. The standard library can only kill, and only one process:
+        // mmdebstrap itself waits for its parts, so all of them have to be asked.
         if let Some(id) = self.0.id() {
-            let ask = ["-c", r#"kill -TERM "$1""#, "sh", &id.to_string()];
+            let ask = ["-c", r#"kill -s TERM -- "-$1""#, "sh", &id.to_string()];
             let _ = std::process::Command::new("sh").args(ask).stderr(Stdio::null()).status();
         }
     }

@@ -1,7 +1,7 @@
 //! Bases made of Debian packages.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use imgforge::base::debian;
@@ -151,6 +151,45 @@ async fn a_package_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leave
     assert!(error.causes().join("\n").contains("imgforge-has-no-such-package"), "{error:?}");
     assert!(error.help_text().unwrap().contains("[bases]"), "{error:?}");
     assert_eq!(left_in(folder.path()), Vec::<String>::new());
+}
+
+/// Tells what tasks are doing.
+struct Details(tokio::sync::mpsc::UnboundedSender<String>);
+
+impl Progress for Details {
+    fn event(&self, event: Event) {
+        if let Event::TaskDetail { detail, .. } = event {
+            // Nobody listens any more once the run was given up.
+            let _ = self.0.send(detail);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_given_up_ends_mmdebstrap_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (send, mut details) = tokio::sync::mpsc::unbounded_channel();
+    let progress = Reporter::new(Arc::new(Details(send)));
+    let recipe = recipe(&[]);
+    let making = debian::make(folder.path(), &recipe, platform(), "python", &progress);
+    let working_in = async {
+        loop {
+            let detail = details.recv().await.unwrap();
+            let path = detail.strip_prefix("using ").and_then(|rest| rest.strip_suffix(" as tempdir"));
+            if let Some(path) = path {
+                return PathBuf::from(path);
+            }
+        }
+    };
+    let root = tokio::select! {
+        made = making => panic!("{made:?}"),
+        root = working_in => root,
+    };
+    assert_eq!(left_in(folder.path()), Vec::<String>::new());
+    // mmdebstrap removes its own folder when it is told to end; nothing but that ends this loop.
+    while root.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
