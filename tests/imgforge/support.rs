@@ -1,3 +1,14 @@
 //! Parts that several test modules use.
 
+pub mod debian;
 pub mod docker;
+pub mod ecs_simulator;
+pub mod fault_proxy;
+pub mod moto;
+pub mod oci_registry;
+pub mod program;
+pub mod s3;
+pub mod sample_image;
+pub mod server_process;
+pub mod tiny;
+pub mod token_server;
