@@ -63,10 +63,13 @@ impl Daemon {
             Version::Tag(tag) => (tag.to_string(), format!("{repository}:{tag}")),
             Version::Digest(digest) => (digest.to_string(), format!("{repository}@{digest}")),
         };
-        let mut query = Serializer::new(String::new());
-        query.append_pair("fromImage", &repository.to_string()).append_pair("tag", &version);
+        // Finished here: an unfinished serializer cannot go from one thread to another.
+        let query = Serializer::new(String::new())
+            .append_pair("fromImage", &repository.to_string())
+            .append_pair("tag", &version)
+            .finish();
         let task = progress.task(repository.to_string(), "pull");
-        let request = request(&format!("/images/create?{}", query.finish()), login, &repository.host);
+        let request = request(&format!("/images/create?{query}"), login, &repository.host);
         self.transfer(&format!("pull {name}"), &repository.host, request, |line| {
             if let Some(status) = line.status {
                 task.detail(status);
