@@ -37,8 +37,8 @@ fn value(set: &SecretSet, name: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a_run_keeps_what_it_read_when_an_object_changes() {
     let moto = Moto::start();
-    s3::bucket(moto.endpoint(), "shop").await;
-    let store = S3Store::new(&s3::config(moto.endpoint()).await, "shop", "");
+    s3::bucket(&moto.url, "shop").await;
+    let store = S3Store::new(&s3::config(&moto.url).await, "shop", "");
     filled(&store).await;
     let before = read(&store, &both(), SaltPolicy::CreateIfMissing).await.unwrap();
     store.put("server_settings.py.shop", &secret("SECRET_KEY = 'changed'\n")).await.unwrap();
