@@ -80,7 +80,6 @@ enum Command {
 /// Parses the command line, runs the command, prints its error, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // A pipe that closes early (imgforge inspect | head) ends the command without a panic message.
     trace::install();
     let session = Session::new(cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

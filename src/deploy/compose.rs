@@ -387,11 +387,15 @@ impl Deployer for ComposeDeployer {
         })
     }
 
-    async fn prepare(&self, release: &Release, _running: &Running, progress: &Reporter) -> Result<Prepared> {
+    async fn prepare(&self, release: &Release, running: &Running, progress: &Reporter) -> Result<Prepared> {
         let tool = self.compose.find().await?;
         let mut images = Images::default();
         for (name, image) in &release.images {
             images.insert(name, self.fetch(name, image, progress).await?);
+        }
+        // Of a release of some images the others stay what they are.
+        if let Some(running) = &running.handle {
+            images = images.or(&Images::from_env(running));
         }
         let unchanged = self.is_up(tool, &images).await?;
         Ok(Prepared { description: self.describe(), unchanged, handle: images.to_env() })
