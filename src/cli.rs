@@ -30,7 +30,7 @@ use session::Session;
 
 /// Builds the images of a Django site, bakes its secrets into them as one replaceable layer, pushes and deploys them.
 #[derive(Parser)]
-#[command(name = "imgforge", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "imgforge", version, arg_required_else_help = true)]
 #[command(after_help = "Start with:  imgforge doctor      what is missing\n             \
     imgforge plan        what a release would do\n             imgforge release     do it")]
 struct Cli {
