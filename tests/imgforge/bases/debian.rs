@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use imgforge::base::debian;
 use imgforge::digest::DiffId;
@@ -173,11 +174,13 @@ async fn a_run_that_is_given_up_ends_mmdebstrap_and_leaves_nothing() {
     let recipe = recipe(&[]);
     let making = debian::make(folder.path(), &recipe, platform(), "python", &progress);
     let working_in = async {
+        let mut root = None;
         loop {
             let detail = details.recv().await.unwrap();
             let path = detail.strip_prefix("using ").and_then(|rest| rest.strip_suffix(" as tempdir"));
-            if let Some(path) = path {
-                return PathBuf::from(path);
+            root = path.map(PathBuf::from).or(root);
+            if detail.starts_with("running apt-get update") {
+                return root.unwrap();
             }
         }
     };
@@ -186,10 +189,13 @@ async fn a_run_that_is_given_up_ends_mmdebstrap_and_leaves_nothing() {
         root = working_in => root,
     };
     assert_eq!(left_in(folder.path()), Vec::<String>::new());
-    // mmdebstrap removes its own folder when it is told to end; nothing but that ends this loop.
-    while root.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    // mmdebstrap removes its own folder when it is told to end. The limit is there for a test that would hang.
+    let removed = async {
+        while root.exists() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), removed).await.expect("mmdebstrap goes on");
 }
 
 #[tokio::test]
