@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imgforge::base::debian;
+use imgforge::config::Debian;
 use imgforge::digest::DiffId;
 use imgforge::error::Kind;
 use imgforge::image::{Content, Image};
@@ -142,14 +143,14 @@ fn left_in(bases: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_package_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leaves_nothing() {
+async fn a_suite_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let recipe = recipe(&["imgforge-has-no-such-package"]);
-    let error =
-        debian::make(folder.path(), &recipe, platform(), "python", &Reporter::silent()).await.unwrap_err();
+    let recipe = Debian { suite: "imgforge-has-no-such-suite".into(), packages: Vec::new() };
+    let error = debian::make(folder.path(), &recipe, platform(), "python", &Reporter::silent()).await;
+    let error = error.unwrap_err();
     assert_eq!(error.kind(), Kind::Failed);
-    assert!(error.what().contains("mmdebstrap could not make bookworm"), "{error:?}");
-    assert!(error.causes().join("\n").contains("imgforge-has-no-such-package"), "{error:?}");
+    assert!(error.what().contains("mmdebstrap could not make imgforge-has-no-such-suite"), "{error:?}");
+    assert!(error.causes().join("\n").contains("apt-get update"), "{error:?}");
     assert!(error.help_text().unwrap().contains("[bases]"), "{error:?}");
     assert_eq!(left_in(folder.path()), Vec::<String>::new());
 }
