@@ -74,7 +74,8 @@ fn disk_full() -> Error {
 
 /// Makes a root filesystem; its layer's blob, in `folder`, with the digests.
 pub(super) async fn run(folder: &Path, arguments: &Arguments<'_>, task: &Task) -> Result<(PathBuf, Digests)> {
-    let mut command = command(folder, arguments).map_err(on_disk)?;
+    check().await?;
+    let mut command = command(folder, arguments, own_mounts().await).map_err(on_disk)?;
     let mut process = Running(command.spawn().map_err(not_started)?);
     let tar = process.0.stdout.take().expect("it is piped").into_owned_fd()?;
     let stderr = process.0.stderr.take().expect("it is piped");
@@ -101,9 +102,35 @@ pub(super) async fn run(folder: &Path, arguments: &Arguments<'_>, task: &Task) -
         .because(last.join("\n")))
 }
 
-fn command(folder: &Path, arguments: &Arguments<'_>) -> io::Result<Command> {
+/// Who sees what mmdebstrap mounts while it works.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    /// Only its own processes: the mounts go with them, however they end.
+    Private,
+    /// The machine, or a user namespace that mmdebstrap makes by itself.
+    Plain,
+}
+
+/// Root can have private mounts, unless it is root of a container that may not mount at all.
+async fn own_mounts() -> Mounts {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match unshare.status().await {
+        Ok(status) if status.success() => Mounts::Private,
+        _ => Mounts::Plain,
+    }
+}
+
+fn command(folder: &Path, arguments: &Arguments<'_>, mounts: Mounts) -> io::Result<Command> {
     let Arguments { suite, packages, architecture, sources, epoch } = arguments;
-    let mut command = Command::new("mmdebstrap");
+    let mut command = match mounts {
+        Mounts::Private => {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--mount", "mmdebstrap"]);
+            unshare
+        }
+        Mounts::Plain => Command::new("mmdebstrap"),
+    };
     command.args(["--mode=auto", "--variant=minbase", "--format=tar", "--skip=output/dev"]);
     command.arg(format!("--architectures={architecture}"));
     if !packages.is_empty() {
@@ -124,6 +151,10 @@ fn command(folder: &Path, arguments: &Arguments<'_>) -> io::Result<Command> {
         let clean: String = sources.clean.iter().map(|line| format!("{line}\n")).collect();
         let file = private(folder, "sources.list", &clean)?;
         command.arg(format!("--customize-hook=upload '{}' /etc/apt/sources.list", file.display()));
+    }
+    if !sources.lines.is_empty() {
+        // The keyring is given; looking for it with gpg leaves gpg's folder behind when it is cut off.
+        command.arg("--skip=check/signed-by");
     }
     command.args([suite, "-"]);
     if !sources.lines.is_empty() {

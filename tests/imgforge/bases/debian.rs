@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use imgforge::base::debian;
+use imgforge::config::Debian;
 use imgforge::digest::DiffId;
 use imgforge::error::Kind;
 use imgforge::image::{Content, Image};
@@ -141,14 +143,14 @@ fn left_in(bases: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_package_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leaves_nothing() {
+async fn a_suite_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let recipe = recipe(&["imgforge-has-no-such-package"]);
-    let error =
-        debian::make(folder.path(), &recipe, platform(), "python", &Reporter::silent()).await.unwrap_err();
+    let recipe = Debian { suite: "imgforge-has-no-such-suite".into(), packages: Vec::new() };
+    let error = debian::make(folder.path(), &recipe, platform(), "python", &Reporter::silent()).await;
+    let error = error.unwrap_err();
     assert_eq!(error.kind(), Kind::Failed);
-    assert!(error.what().contains("mmdebstrap could not make bookworm"), "{error:?}");
-    assert!(error.causes().join("\n").contains("imgforge-has-no-such-package"), "{error:?}");
+    assert!(error.what().contains("mmdebstrap could not make imgforge-has-no-such-suite"), "{error:?}");
+    assert!(error.causes().join("\n").contains("apt-get update"), "{error:?}");
     assert!(error.help_text().unwrap().contains("[bases]"), "{error:?}");
     assert_eq!(left_in(folder.path()), Vec::<String>::new());
 }
@@ -173,11 +175,13 @@ async fn a_run_that_is_given_up_ends_mmdebstrap_and_leaves_nothing() {
     let recipe = recipe(&[]);
     let making = debian::make(folder.path(), &recipe, platform(), "python", &progress);
     let working_in = async {
+        let mut root = None;
         loop {
             let detail = details.recv().await.unwrap();
             let path = detail.strip_prefix("using ").and_then(|rest| rest.strip_suffix(" as tempdir"));
-            if let Some(path) = path {
-                return PathBuf::from(path);
+            root = path.map(PathBuf::from).or(root);
+            if detail.starts_with("running apt-get update") {
+                return root.unwrap();
             }
         }
     };
@@ -186,10 +190,13 @@ async fn a_run_that_is_given_up_ends_mmdebstrap_and_leaves_nothing() {
         root = working_in => root,
     };
     assert_eq!(left_in(folder.path()), Vec::<String>::new());
-    // mmdebstrap removes its own folder when it is told to end; nothing but that ends this loop.
-    while root.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    // mmdebstrap removes its own folder when it is told to end. The limit is there for a test that would hang.
+    let removed = async {
+        while root.exists() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), removed).await.expect("mmdebstrap goes on");
 }
 
 #[tokio::test]
