@@ -68,18 +68,18 @@ impl Needs {
         Needs { until: None, salt: SaltPolicy::ReadOnly }
     }
 
-    /// The secret files to read: what the images bake, and the one with the login.
+    fn wants_secrets(&self) -> bool {
+        matches!(self.until, Some(Until::Push | Until::Deploy))
+    }
+
+    /// The secret files that images hold.
     fn secrets(&self, config: &Config) -> Vec<String> {
-        if !matches!(self.until, Some(Until::Push | Until::Deploy)) {
+        if !self.wants_secrets() {
             return Vec::new();
         }
         // Of all images, whichever are asked for: the release's id stands for all secret versions.
         let bakes = config.images.values().flat_map(|image| &image.bake);
         let mut names: Vec<String> = bakes.map(|bake| bake.secret.get_ref().clone()).collect();
-        let files = config.secrets.as_ref().map(|secrets| &secrets.files);
-        if files.is_some_and(|files| files.contains_key(ECS_CONFIG)) {
-            names.push(ECS_CONFIG.to_owned());
-        }
         names.sort();
         names.dedup();
         names
@@ -126,11 +126,19 @@ async fn aws() -> SdkConfig {
 }
 
 async fn secrets(config: &Config, needs: &Needs) -> Result<SecretSet> {
-    let names = needs.secrets(config);
-    if names.is_empty() {
+    let mut names = needs.secrets(config);
+    let login = config.secrets.as_ref().and_then(|secrets| secrets.files.get(ECS_CONFIG));
+    let login = login.filter(|_| needs.wants_secrets() && !names.iter().any(|name| name == ECS_CONFIG));
+    if names.is_empty() && login.is_none() {
         return Ok(SecretSet::none());
     }
     let store = store(config).await?;
+    // One that no image holds is there for its login, and may be missing.
+    if let Some(object) = login
+        && store.get(object, None).await?.is_some()
+    {
+        names.push(ECS_CONFIG.to_owned());
+    }
     let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::named(config, name)).collect();
     pinned::read(store.as_ref(), &wanted, needs.salt).await
 }

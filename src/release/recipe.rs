@@ -56,7 +56,7 @@ fn withheld(config: &Config, context: &Path) -> Vec<PathBuf> {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let below = |path: &Path| {
         let by_words = normal(path).strip_prefix(context).map(Path::to_path_buf).ok();
-        let by_files = real(path).strip_prefix(real(context)).map(Path::to_path_buf).ok();
+        let by_files = real(&normal(path)).strip_prefix(real(context)).map(Path::to_path_buf).ok();
         [by_words, by_files].into_iter().flatten()
     };
     let work_dir = config.work_dir();
