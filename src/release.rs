@@ -110,6 +110,7 @@ impl Stages<'_> {
             Some((_, total)) => *total += millis,
             None => self.times.push((stage, millis)),
         }
+        tracing::trace!(?stage, millis, "stage ended");
         self.progress.stage_finished(stage, millis);
         Ok(result)
     }
