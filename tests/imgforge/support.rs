@@ -6,6 +6,7 @@ pub mod ecs_simulator;
 pub mod fault_proxy;
 pub mod moto;
 pub mod oci_registry;
+pub mod production;
 pub mod program;
 pub mod s3;
 pub mod sample_image;

@@ -116,6 +116,18 @@ impl EcsSimulator {
             .build()
     }
 
+    /// The variables that lead a program to this account.
+    pub fn variables(&self) -> [(&'static str, String); 6] {
+        [
+            ("AWS_REGION", REGION.into()),
+            ("AWS_ACCESS_KEY_ID", "AKIDSIMULATED".into()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.into()),
+            ("AWS_SESSION_TOKEN", "a-token".into()),
+            ("AWS_ENDPOINT_URL_ECS", self.endpoint.clone()),
+            ("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", self.endpoint.clone()),
+        ]
+    }
+
     /// The next `times` requests for `action` meet this fault.
     pub fn fault(&self, action: &str, fault: Fault, times: usize) {
         self.world().faults.push((action.to_owned(), fault, times));

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::server_process::ServerProcess;
+use super::tiny::files;
 use super::token_server::TokenServer;
 
 pub struct OciRegistry {
     /// `127.0.0.1:PORT`
     pub host: String,
     _process: ServerProcess,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl OciRegistry {
@@ -65,6 +66,17 @@ impl OciRegistry {
         })
     }
 
+    /// Every blob that it holds, manifests included: the digest's hex and the bytes.
+    pub fn blobs(&self) -> Vec<(String, Vec<u8>)> {
+        let all = files(&self.folder.path().join("data/docker/registry/v2/blobs"));
+        let blobs = all.into_iter().filter(|(path, _)| path.ends_with("data"));
+        let named = blobs.map(|(path, bytes)| {
+            let digest = path.parent().unwrap().file_name().unwrap();
+            (digest.to_str().unwrap().to_owned(), bytes)
+        });
+        named.collect()
+    }
+
     fn start(http: Value, auth: impl FnOnce(&TempDir) -> Value) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), http, auth)
     }
@@ -92,7 +104,7 @@ impl OciRegistry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&path);
         let process = ServerProcess::start(command, "listening on ");
-        OciRegistry { host: process.address.clone(), _process: process, _folder: folder }
+        OciRegistry { host: process.address.clone(), _process: process, folder }
     }
 }
 
