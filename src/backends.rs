@@ -49,7 +49,6 @@ const ECR_REGISTRY: &str = "IMGFORGE_ECR_REGISTRY";
 #[derive(Debug, Clone)]
 pub struct Needs {
     until: Option<Until>,
-    images: Vec<String>,
     salt: SaltPolicy,
 }
 
@@ -61,28 +60,26 @@ impl Needs {
 
     /// What a request needs when it is only looked at: nothing is written anywhere.
     pub fn to_look(request: &Request) -> Self {
-        Needs { until: Some(request.until), images: request.images.clone(), salt: SaltPolicy::ReadOnly }
+        Needs { until: Some(request.until), salt: SaltPolicy::ReadOnly }
     }
 
     /// The deployer alone.
     pub fn deployer() -> Self {
-        Needs { until: None, images: Vec::new(), salt: SaltPolicy::ReadOnly }
+        Needs { until: None, salt: SaltPolicy::ReadOnly }
     }
 
-    /// The secret files to read: what the images bake, and the one with the login.
+    fn wants_secrets(&self) -> bool {
+        matches!(self.until, Some(Until::Push | Until::Deploy))
+    }
+
+    /// The secret files that images hold.
     fn secrets(&self, config: &Config) -> Vec<String> {
-        if !matches!(self.until, Some(Until::Push | Until::Deploy)) {
+        if !self.wants_secrets() {
             return Vec::new();
         }
-        let wanted = |name: &String| self.images.is_empty() || self.images.contains(name);
-        let images = config.images.iter().filter(|(name, _)| wanted(name));
-        let mut names: Vec<String> = images
-            .flat_map(|(_, image)| image.bake.iter().map(|bake| bake.secret.get_ref().clone()))
-            .collect();
-        let files = config.secrets.as_ref().map(|secrets| &secrets.files);
-        if files.is_some_and(|files| files.contains_key(ECS_CONFIG)) {
-            names.push(ECS_CONFIG.to_owned());
-        }
+        // Of all images, whichever are asked for: the release's id stands for all secret versions.
+        let bakes = config.images.values().flat_map(|image| &image.bake);
+        let mut names: Vec<String> = bakes.map(|bake| bake.secret.get_ref().clone()).collect();
         names.sort();
         names.dedup();
         names
@@ -129,13 +126,20 @@ async fn aws() -> SdkConfig {
 }
 
 async fn secrets(config: &Config, needs: &Needs) -> Result<SecretSet> {
-    let names = needs.secrets(config);
-    if names.is_empty() {
+    let mut names = needs.secrets(config);
+    let login = config.secrets.as_ref().and_then(|secrets| secrets.files.get(ECS_CONFIG));
+    let login = login.filter(|_| needs.wants_secrets() && !names.iter().any(|name| name == ECS_CONFIG));
+    if names.is_empty() && login.is_none() {
         return Ok(SecretSet::none());
     }
     let store = store(config).await?;
-    let wanted: Vec<Wanted> =
-        Wanted::baked(config).into_iter().filter(|wanted| names.contains(&wanted.name)).collect();
+    // One that no image holds is there for its login, and may be missing.
+    if let Some(object) = login
+        && store.get(object, None).await?.is_some()
+    {
+        names.push(ECS_CONFIG.to_owned());
+    }
+    let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::named(config, name)).collect();
     pinned::read(store.as_ref(), &wanted, needs.salt).await
 }
 
@@ -350,7 +354,12 @@ pub async fn image_target(
     if text.contains(['/', ':', '@']) {
         let reference: Reference = text.parse()?;
         let config = config().ok();
-        let logins = docker_logins(Some(&reference.repository.host), lookup)?;
+        // DOCKER_USER is for Docker Hub and the project's registry: it is shown to no other.
+        let ours = config.as_ref().and_then(|config| match Destination::of(config) {
+            Destination::Remote(pattern) => host_of(pattern).ok(),
+            Destination::Layout(_) | Destination::Ecr(_) => None,
+        });
+        let logins = docker_logins(ours.as_deref(), lookup)?;
         // The project's own registry knows logins that others do not (ECR's token, a layout on disk).
         if let Some(config) = config {
             let registry = registry(&config, logins.clone(), lookup).await?;

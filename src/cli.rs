@@ -30,7 +30,7 @@ use session::Session;
 
 /// Builds the images of a Django site, bakes its secrets into them as one replaceable layer, pushes and deploys them.
 #[derive(Parser)]
-#[command(name = "imgforge", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "imgforge", version, arg_required_else_help = true)]
 #[command(after_help = "Start with:  imgforge doctor      what is missing\n             \
     imgforge plan        what a release would do\n             imgforge release     do it")]
 struct Cli {
@@ -80,7 +80,6 @@ enum Command {
 /// Parses the command line, runs the command, prints its error, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // A pipe that closes early (imgforge inspect | head) ends the command without a panic message.
     trace::install();
     let session = Session::new(cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

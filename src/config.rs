@@ -27,6 +27,9 @@ pub struct Config {
     pub root: PathBuf,
     /// The environment: `local`, or what `-e` named.
     pub environment: String,
+    /// The folders of `dir:` stores, of this environment and of every other: none reaches a build context, whichever is
+    /// in use.
+    pub secret_dirs: Vec<PathBuf>,
     /// What the file says.
     pub written: Written,
 }
@@ -47,14 +50,6 @@ impl Config {
     /// Where imgforge keeps what it can make again: bases, layers, locks. Never part of a build context.
     pub fn work_dir(&self) -> PathBuf {
         self.root.join(".imgforge")
-    }
-
-    /// The folder of a `dir:` store. It never reaches a build context.
-    pub fn secrets_dir(&self) -> Option<PathBuf> {
-        match &self.secrets.as_ref()?.store {
-            Store::Dir(path) => Some(self.root.join(path)),
-            Store::S3 { .. } => None,
-        }
     }
 }
 

@@ -74,6 +74,11 @@ pub trait Registry: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Why nothing with secrets should be put into the repository: anyone could read it.
+    async fn exposed(&self, _repository: &Repository) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Makes the repository where the registry does not do that on push. Called before anything is put there.
     async fn prepare(&self, repository: &Repository) -> Result<()>;
 

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use crate::config::{Config, Target};
 use crate::deploy::{Deployer, Release, ReleasedImage, Running};
 use crate::engine::{Built, Engine};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::reference::{Reference, Repository, Tag, Version};
 use crate::image::{Image, seam};
 use crate::layer::bake::{BakedFile, bake};
@@ -110,6 +110,7 @@ impl Stages<'_> {
             Some((_, total)) => *total += millis,
             None => self.times.push((stage, millis)),
         }
+        tracing::trace!(?stage, millis, "stage ended");
         self.progress.stage_finished(stage, millis);
         Ok(result)
     }
@@ -243,6 +244,14 @@ async fn push_all(
 ) -> Result<Vec<PushedImage>> {
     try_join_all(images.into_iter().map(async |delivered| {
         let Delivered { built, repository, image } = delivered;
+        // Docker Hub makes a repository that is missing a public one; by now it is there, without secrets in it.
+        if !parts.config.images[&built.image].bake.is_empty()
+            && let Some(why) = parts.registry.exposed(&repository).await?
+        {
+            return Err(Error::refused(format!("{} was not pushed: {why}", built.image)).help(
+                "make the repository private in the registry's settings, then run the same command again",
+            ));
+        }
         let tag: Tag = match plan.tag() {
             Some(tag) => tag.parse()?,
             None => format!("changed-{}", image.digest().short()).parse()?,
@@ -281,14 +290,7 @@ async fn release(
 ///
 /// # Errors
 /// An image is not there.
-pub async fn find(
-    parts: &Parts,
-    plan: &Plan,
-    chosen: &BTreeMap<String, Reference>,
-    progress: &Reporter,
-) -> Result<Release> {
-    let on_daemon =
-        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Reference>) -> Result<Release> {
     let images = try_join_all(plan.images.iter().map(async |planned| {
         let name = &planned.image;
         let (repository, version) = match chosen.get(name) {
@@ -302,27 +304,37 @@ pub async fn find(
             }
         };
         let registry = parts.registry.as_ref();
-        let missing = || {
+        let digest = registry.head(&repository, &version).await?.ok_or_else(|| {
             Error::refused(format!("there is no image {repository} {version}"))
                 .help("push it first with `imgforge push`")
-        };
-        let digest = registry.head(&repository, &version).await?.ok_or_else(missing)?;
-        // A layout on disk is nothing that a daemon could pull from.
-        let local = match on_daemon && !registry.is_remote() {
-            true => {
-                let platform = parts.engine.check().await?.platform;
-                let version = Version::Digest(digest);
-                let image =
-                    read::read(registry, &repository, &version, &platform).await?.ok_or_else(missing)?;
-                Some(parts.engine.load(&image, None, progress).await?)
-            }
-            false => None,
-        };
-        let reference = Reference { repository: repository.clone(), tag: None, digest: Some(digest) };
-        Ok::<_, Error>((name.clone(), ReleasedImage { reference, local, image: None }))
+        })?;
+        let reference = Reference { repository, tag: None, digest: Some(digest) };
+        Ok::<_, Error>((name.clone(), ReleasedImage { reference, local: None, image: None }))
     }))
     .await?;
     Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
+}
+
+/// Gives the daemon the images of a found release that it cannot pull: a layout on disk is nothing to pull from.
+///
+/// # Errors
+/// The daemon's.
+pub async fn fetch(parts: &Parts, mut release: Release, progress: &Reporter) -> Result<Release> {
+    let registry = parts.registry.as_ref();
+    let compose =
+        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    if registry.is_remote() || !compose {
+        return Ok(release);
+    }
+    let platform = parts.engine.check().await?.platform;
+    for image in release.images.values_mut() {
+        let (repository, version) = (&image.reference.repository, image.reference.version());
+        let value = read::read(registry, repository, &version, &platform).await?;
+        let value =
+            value.ok_or_else(|| Error::failed(format!("{} is not there any more", image.reference)))?;
+        image.local = Some(parts.engine.load(&value, None, progress).await?);
+    }
+    Ok(release)
 }
 
 /// Once-tasks, switch, verify. Until the switch nothing that runs is touched.
@@ -349,7 +361,15 @@ pub async fn deploy(
                 Ok(exit) => Error::failed(format!("once-task {} ended with code {}", task.name, exit.code)),
                 Err(error) => error.context(format!("once-task {} failed", task.name)),
             };
-            deployer.discard(&prepared).await?;
+            // A task whose end is unknown may still need the revision that it runs with.
+            if !matches!(failed.kind(), Kind::TimedOut | Kind::Locked)
+                && let Err(error) = deployer.discard(&prepared).await
+            {
+                progress.warning(format!("{} stays: {error}", prepared.description));
+            }
+            if failed.help_text().is_some() {
+                return Err(failed);
+            }
             return Err(failed.help(format!(
                 "the service was not switched; mend it and run the same command again, or try it alone: \
                  imgforge run {} -- {}",
@@ -358,8 +378,14 @@ pub async fn deploy(
             )));
         }
     }
-    journal.switching();
-    let deployed = deployer.apply(&prepared, running, progress).await?;
+    if !prepared.unchanged {
+        journal.switching();
+    }
+    let deployed = deployer.apply(&prepared, running, progress).await.inspect_err(|error| {
+        if error.kind() == Kind::RolledBack {
+            journal.switched_back();
+        }
+    })?;
     journal.did(format!("deployed {}", deployed.description));
     Ok(deployed)
 }

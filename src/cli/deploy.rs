@@ -21,7 +21,7 @@ pub struct Args {
     /// An image and what to deploy for it: NAME, or NAME=REPOSITORY@DIGEST
     #[arg(long = "image", value_name = "NAME[=REFERENCE]")]
     images: Vec<String>,
-    /// Print the plan and end
+    /// Print what would be deployed, by digest, and end
     #[arg(long)]
     dry_run: bool,
 }
@@ -48,7 +48,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     let request = Request { start: Start::Registry, until: Until::Deploy, images: names };
     let reporter = session.reporter();
     let (parts, plan, seen) = session.plan(&request, Needs::to_look(&request)).await?;
-    let found = release::find(&parts, &plan, &chosen, reporter).await?;
+    let found = release::find(&parts, &plan, &chosen).await?;
     if args.dry_run {
         let images: BTreeMap<&String, String> =
             found.images.iter().map(|(name, image)| (name, image.reference.to_string())).collect();
@@ -61,6 +61,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     session.journal().enter(Stage::Deploy);
     reporter.stage_started(Stage::Deploy);
     let start = std::time::Instant::now();
+    let found = release::fetch(&parts, found, reporter).await?;
     let deployed = release::deploy(&parts, &found, &running, reporter, session.journal()).await?;
     reporter.stage_finished(Stage::Deploy, start.elapsed().as_millis() as u64);
     let human = match &deployed.url {

@@ -2,6 +2,7 @@
 //!
 //! The document is merged with its spans, so that every error points at the line that caused it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::interpolate::{Fault, interpolate};
-use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Strategy, Target, Written};
+use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Store, Strategy, Target, Written};
 use crate::error::{Error, Place, Result};
 
 /// Looks up an environment variable.
@@ -48,6 +49,19 @@ impl Config {
             return Err(error);
         }
         let mut chosen = None;
+        let mut secret_dirs = BTreeSet::new();
+        let mut note = |written: &Written| match written.secrets.as_ref().map(|secrets| &secrets.store) {
+            Some(Store::Dir(path)) => {
+                secret_dirs.insert(root.join(path));
+            }
+            Some(Store::S3 { .. }) | None => {}
+        };
+        if !overlays.is_empty() {
+            // Without an overlay the file need not be complete, so what is wrong with it alone is no error.
+            if let Ok(written) = reader.deserialize(base.clone()) {
+                note(&written);
+            }
+        }
         for (overlay_name, overlay) in &overlays {
             let mut merged = base.clone();
             merge(merged.get_mut(), overlay, &[]);
@@ -55,14 +69,16 @@ impl Config {
                 chosen = Some(merged);
             } else {
                 // An overlay that is not in use is checked too: its typo should not wait for the release.
-                reader.deserialize(merged)?;
+                note(&reader.deserialize(merged)?);
             }
         }
         let mut document = chosen.unwrap_or(base);
         reader.fill_in_table(document.get_mut(), lookup)?;
         let written = reader.deserialize(document)?;
         reader.check(&written)?;
-        Ok(Config { root, environment: name.to_owned(), written })
+        note(&written);
+        let secret_dirs = secret_dirs.into_iter().collect();
+        Ok(Config { root, environment: name.to_owned(), secret_dirs, written })
     }
 }
 

@@ -12,7 +12,7 @@ use fs_err::tokio as fs;
 use self::follow::{End, Follower, names};
 use self::images::Images;
 use self::services::Services;
-use self::tool::{Compose, Tool};
+use self::tool::{Compose, Said, Tool};
 use super::{Deployed, Deployer, Prepared, Release, ReleasedImage, Running, TaskExit};
 use crate::config::{Config, OnceConfig};
 use crate::engine::Logins;
@@ -108,7 +108,7 @@ impl ComposeDeployer {
             arguments.push("--volumes");
         }
         let task = progress.task(&self.compose.project, "stop");
-        self.compose.run(tool, &arguments, &images, &|line| task.detail(line)).await?;
+        self.compose.run(tool, &arguments, &images, &|said| task.detail(said.text())).await?;
         task.done("");
         Ok(())
     }
@@ -241,7 +241,7 @@ impl ComposeDeployer {
         progress: &Reporter,
     ) -> Result<Deployed> {
         let task = progress.task(&self.compose.project, "start");
-        let started = self.compose.run(tool, &UP, images, &|line| task.detail(line)).await;
+        let started = self.compose.run(tool, &UP, images, &|said| task.detail(said.text())).await;
         if let Err(error) = started {
             // Compose waits for `depends_on` by itself, and says less of the container than its log does.
             for container in self.containers().await? {
@@ -387,11 +387,15 @@ impl Deployer for ComposeDeployer {
         })
     }
 
-    async fn prepare(&self, release: &Release, _running: &Running, progress: &Reporter) -> Result<Prepared> {
+    async fn prepare(&self, release: &Release, running: &Running, progress: &Reporter) -> Result<Prepared> {
         let tool = self.compose.find().await?;
         let mut images = Images::default();
         for (name, image) in &release.images {
             images.insert(name, self.fetch(name, image, progress).await?);
+        }
+        // Of a release of some images the others stay what they are.
+        if let Some(running) = &running.handle {
+            images = images.or(&Images::from_env(running));
         }
         let unchanged = self.is_up(tool, &images).await?;
         Ok(Prepared { description: self.describe(), unchanged, handle: images.to_env() })
@@ -430,8 +434,12 @@ impl Deployer for ComposeDeployer {
         // --rm also keeps the service's restart policy from starting a failed command again.
         let mut arguments = vec!["run", "--rm", "-T", "--name", &container, &task.container];
         arguments.extend(task.command.iter().map(String::as_str));
-        let ended =
-            self.compose.stream(tool, &arguments, &images, &|line| progress.log(&task.name, line)).await;
+        let show = |said: Said<'_>| {
+            if let Said::Program(line) = said {
+                progress.log(&task.name, line);
+            }
+        };
+        let ended = self.compose.stream(tool, &arguments, &images, &show).await;
         let told = match &ended {
             Ok(ended) if ended.status.success() => Some(0),
             Ok(_) => tokio::time::timeout(TELLING, end).await.ok().and_then(|told| told.ok()?.ok()?),

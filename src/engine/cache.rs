@@ -62,6 +62,15 @@ impl LayerCache {
         Ok(file_layer(digests.diff_id, digests.digest, digests.size, blob))
     }
 
+    /// A file without a name, gone when it is closed, on the disk that the cache is on.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub fn scratch(&self) -> Result<std::fs::File> {
+        fs_err::create_dir_all(&self.folder)?;
+        Ok(tempfile::tempfile_in(&self.folder)?)
+    }
+
     /// The config of an image that was exported whole.
     pub fn config(&self, id: Digest) -> Option<Bytes> {
         let config = fs_err::read(self.path("images", &id.hex())).ok()?;

@@ -8,27 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::auth::DockerCredentials;
 use bollard::errors::Error as DockerError;
-use bollard::query_parameters::{
-    CreateImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
-};
+use bollard::query_parameters::{RemoveImageOptionsBuilder, TagImageOptionsBuilder};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use http::{Method, Request};
 use http_body_util::Empty;
 
 use self::address::{Address, Endpoint};
 use self::transport::{Failure, Transport};
 use crate::digest::Digest;
-use crate::engine::{EngineInfo, Login};
+use crate::engine::EngineInfo;
 use crate::error::{Error, Result};
-use crate::image::reference::{Reference, Version};
-use crate::progress::Reporter;
 
 pub mod address;
 pub mod containers;
 mod dial;
+pub(crate) mod registry;
 pub(crate) mod transport;
 
 /// How long the daemon may take to say that it is there.
@@ -122,6 +117,12 @@ impl Daemon {
             .expect("a request without variable parts is well formed");
         let answer = match tokio::time::timeout(PING_PATIENCE, self.transport.send(ping)).await {
             Ok(Ok(answer)) => answer,
+            Ok(Err(Failure::Broken { error, words })) if words.is_empty() => {
+                return Err(self.no_daemon(
+                    &format!("what is there does not speak HTTP: {error}"),
+                    "check that DOCKER_HOST names a Docker daemon, and DOCKER_TLS_VERIFY when it wants TLS",
+                ));
+            }
             Ok(Err(failure)) => return Err(self.failure(doing, &failure)),
             Err(_) => {
                 return Err(self.no_daemon(
@@ -137,7 +138,7 @@ impl Daemon {
         if !answer.status().is_success() {
             return Err(self.no_daemon(
                 &format!("what is there answers {}", answer.status()),
-                "check that DOCKER_HOST names a Docker daemon",
+                "check that DOCKER_HOST names a Docker daemon, and DOCKER_TLS_VERIFY when it wants TLS",
             ));
         }
         let info = self.docker.info().await.map_err(|error| self.error(doing, error))?;
@@ -183,48 +184,6 @@ impl Daemon {
     /// The daemon cannot be asked.
     pub async fn image_exists(&self, name: &str) -> Result<bool> {
         Ok(self.image_id(name).await?.is_some())
-    }
-
-    /// Pulls an image and gives its id.
-    ///
-    /// # Errors
-    /// As the registry or the daemon says.
-    pub async fn pull(
-        &self,
-        reference: &Reference,
-        login: Option<&Login>,
-        progress: &Reporter,
-    ) -> Result<Digest> {
-        let repository = reference.repository.to_string();
-        // The API takes a digest where it takes a tag.
-        let version = match reference.version() {
-            Version::Tag(tag) => tag.to_string(),
-            Version::Digest(digest) => digest.to_string(),
-        };
-        let doing = format!("pull {reference}");
-        let task = progress.task(repository.clone(), "pull");
-        let options = CreateImageOptionsBuilder::default().from_image(&repository).tag(&version).build();
-        let credentials = login.map(|login| credentials(login, &reference.repository.host));
-        let mut answers = self.docker.create_image(Some(options), None, credentials);
-        while let Some(answer) = answers.next().await {
-            let answer = answer.map_err(|error| self.error(&doing, error))?;
-            if let Some(message) = answer.error_detail.and_then(|detail| detail.message) {
-                return Err(Error::failed(format!("cannot {doing}")).because(Error::failed(message)));
-            }
-            if let Some(status) = answer.status {
-                task.detail(status);
-            }
-        }
-        let name = match reference.version() {
-            Version::Tag(tag) => format!("{repository}:{tag}"),
-            Version::Digest(digest) => format!("{repository}@{digest}"),
-        };
-        let id = self.image_id(&name).await?.ok_or_else(|| {
-            Error::failed(format!("the daemon pulled {reference} and does not have it"))
-                .help("something else may have removed it meanwhile; run the same command again")
-        })?;
-        task.done(id.short());
-        Ok(id)
     }
 
     /// Names an image `repository:tag`; the name moves when it is another image's.
@@ -315,18 +274,6 @@ impl Daemon {
         Error::refused(format!("no Docker daemon answers at {address} ({said_by})"))
             .because(Error::refused(why))
             .help(help)
-    }
-}
-
-/// How the daemon takes a login. Docker Hub's goes by its old name (moby, registry/config.go, `IndexServer`).
-pub(crate) fn credentials(login: &Login, host: &str) -> DockerCredentials {
-    let server =
-        if host == crate::image::reference::DOCKER_HUB { "https://index.docker.io/v1/" } else { host };
-    DockerCredentials {
-        username: Some(login.username.clone()),
-        password: Some(String::from_utf8_lossy(login.password.expose()).into_owned()),
-        serveraddress: Some(server.to_owned()),
-        ..DockerCredentials::default()
     }
 }
 

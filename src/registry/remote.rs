@@ -228,12 +228,16 @@ impl Registry for Remote {
 
     async fn problems(&self, repository: &Repository) -> Result<Vec<String>> {
         // A registry on this machine is open to this machine.
+        Ok(self.exposed(repository).await?.into_iter().collect())
+    }
+
+    async fn exposed(&self, repository: &Repository) -> Result<Option<String>> {
         if is_loopback(&repository.host) || !self.is_public(repository).await? {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        Ok(vec![format!(
+        Ok(Some(format!(
             "anyone can pull {repository}, and with it every secret baked into its images: make it private"
-        )])
+        )))
     }
 
     async fn prepare(&self, repository: &Repository) -> Result<()> {

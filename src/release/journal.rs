@@ -36,6 +36,11 @@ impl Journal {
         self.with(|state| state.switching = true);
     }
 
+    /// The switch failed and what ran before runs again.
+    pub fn switched_back(&self) {
+        self.with(|state| state.switching = false);
+    }
+
     /// Whether anything at all has begun.
     pub fn is_empty(&self) -> bool {
         self.with(|state| state.stage.is_none())
@@ -51,7 +56,7 @@ impl fmt::Display for Journal {
             };
             write!(f, "done: {done}. ")?;
             match state.switching {
-                true => f.write_str("The service was being switched."),
+                true => f.write_str("The service was being switched: see what runs with `imgforge plan`, then run the same command again."),
                 false => f.write_str(
                     "The running service was not touched; running the same command again goes on from here.",
                 ),
@@ -77,6 +82,8 @@ mod tests {
             "{text}"
         );
         journal.switching();
-        assert!(journal.to_string().ends_with("The service was being switched."));
+        assert!(journal.to_string().contains("The service was being switched"));
+        journal.switched_back();
+        assert!(journal.to_string().contains("was not touched"));
     }
 }

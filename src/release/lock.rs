@@ -16,6 +16,11 @@ impl Lock {
     pub fn take(config: &Config) -> Result<Lock> {
         let dir = config.work_dir();
         fs_err::create_dir_all(&dir)?;
+        // What is in it is nobody's source: with it a tree would look changed after its first release.
+        let ignore = dir.join(".gitignore");
+        if !ignore.exists() {
+            fs_err::write(&ignore, "*\n")?;
+        }
         let path = dir.join(format!("release-{}.lock", config.environment));
         let file = fs_err::File::create(&path)?.into_file();
         match file.try_lock() {

@@ -65,6 +65,13 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
             repositories.insert(name.clone(), parts.registry.repository(name)?.to_string());
         }
     }
+    let mut seen = BTreeMap::new();
+    for (image, repository) in &repositories {
+        if let Some(other) = seen.insert(repository, image) {
+            return Err(Error::config(format!("images {other} and {image} would both go to {repository}"))
+                .help("put {image} into [registry] repository: \"HOST/NAME-{image}\""));
+        }
+    }
     let planned_deploy = match (&parts.deployer, &running) {
         (Some(deployer), Some(running)) => Some(PlannedDeploy {
             target: deployer.describe(),

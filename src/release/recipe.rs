@@ -52,9 +52,18 @@ fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<String, Base>) -> Recipe {
 
 /// What no build may see, relative to the context: the secret store's folder and imgforge's own.
 fn withheld(config: &Config, context: &Path) -> Vec<PathBuf> {
-    let below = |path: PathBuf| normal(&path).strip_prefix(context).map(Path::to_path_buf).ok();
-    let paths = config.secrets_dir().into_iter().chain([config.work_dir()]);
-    paths.filter_map(below).filter(|path| !path.as_os_str().is_empty()).collect()
+    // By the words, and as the file system has it: either may lead through a link.
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let below = |path: &Path| {
+        let by_words = normal(path).strip_prefix(context).map(Path::to_path_buf).ok();
+        let by_files = real(&normal(path)).strip_prefix(real(context)).map(Path::to_path_buf).ok();
+        [by_words, by_files].into_iter().flatten()
+    };
+    let work_dir = config.work_dir();
+    let paths = config.secret_dirs.iter().chain([&work_dir]).flat_map(|path| below(path));
+    let mut paths: Vec<PathBuf> = paths.filter(|path| !path.as_os_str().is_empty()).collect();
+    paths.dedup();
+    paths
 }
 
 /// Without `.` and `..`, by the words alone.
@@ -78,6 +87,13 @@ mod tests {
 
     fn config(text: &str) -> Config {
         Config::parse("/site".into(), text, None, &|_| None).unwrap()
+    }
+
+    #[test]
+    fn the_local_secrets_folder_is_withheld_in_every_environment() {
+        let text = "project = \"shop\"\n[secrets]\nstore = \"dir:secrets\"\n[env.live]\nsecrets.store = \"s3://b\"\n";
+        let live = Config::parse("/site".into(), text, Some("live"), &|_| None).unwrap();
+        assert!(withheld(&live, Path::new("/site")).contains(&PathBuf::from("secrets")));
     }
 
     #[test]

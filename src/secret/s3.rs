@@ -1,7 +1,8 @@
 //! A secret store that is a bucket: `s3://BUCKET[/prefix]`.
 //!
-//! Invariant: a value is never in memory that the SDK prints. At trace level its orchestrator logs requests with bodies
-//! that are plain bytes, so values go in as a body of unknown kind, and come out as a stream.
+//! Invariant: a value goes in as a body of unknown kind and comes out as a stream, which nothing of the SDK can print,
+//! where bodies of plain bytes have a `Debug` that shows them. At trace level the SDK still prints digests of values
+//! (ETag, checksums), enough to check a guess at a short secret: cli keeps its targets silent below info.
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;

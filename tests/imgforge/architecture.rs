@@ -97,10 +97,9 @@ fn types_of_the_aws_sdk_and_of_bollard_stay_inside_their_backends() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         for name in ["bollard", "aws_sdk_", "aws_config", "aws_sigv4", "aws_types", "aws_credential_types"] {
-            if text.contains(&format!("{name}::")) || text.contains(&format!("use {name}")) {
-                if !allowed(&file, name) {
-                    wrong.push(format!("{file} names {name}"));
-                }
+            let named = text.contains(&format!("{name}::")) || text.contains(&format!("use {name}"));
+            if named && !allowed(&file, name) {
+                wrong.push(format!("{file} names {name}"));
             }
         }
     }
@@ -125,8 +124,15 @@ fn plan_image_and_taskdef_do_no_io() {
 
 #[test]
 fn secret_bytes_are_exposed_in_few_places() {
-    let allowed =
-        ["secret", "layer/bake.rs", "registry/auth", "engine/docker", "backends", "cli/secrets/get.rs"];
+    let allowed = [
+        "secret",
+        "layer/bake.rs",
+        "registry/auth",
+        "engine/docker",
+        "engine/daemon/registry.rs",
+        "backends",
+        "cli/secrets/get.rs",
+    ];
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         if text.contains(".expose()") && !allowed.iter().any(|prefix| file.starts_with(prefix)) {

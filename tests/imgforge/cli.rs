@@ -145,7 +145,7 @@ fn settings_that_are_not_python_are_refused_without_showing_them() {
     let project = Project::new(CONFIG);
     std::fs::write(project.path().join("bad.py"), "A = 1\nSECRET_KEY = 'canary-7f3a\n").unwrap();
     let put = project.program().run(&["secrets", "put", "server_settings", "bad.py"]);
-    assert_eq!(put.code, 2, "{}", put.stderr);
+    assert_eq!(put.code, 6, "{}", put.stderr);
     assert!(put.stderr.contains("line 2"), "{}", put.stderr);
     assert!(!put.stderr.contains("canary"), "{}", put.stderr);
     assert!(!project.path().join("secrets/server_settings.py").exists(), "nothing was written");

@@ -105,7 +105,7 @@ fn an_empty_secret_is_refused() {
     tiny.write("secrets/server_settings.py", " \n");
     let ended = tiny.program().run(&["release"]);
     assert!(matches!(ended.code, 2 | 6), "{} {}", ended.code, ended.stderr);
-    assert!(ended.stderr.contains("empty"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing but white space"), "{}", ended.stderr);
     assert!(!tiny.path().join(".imgforge/images").exists());
 }
 

@@ -11,5 +11,6 @@ pub mod program;
 pub mod s3;
 pub mod sample_image;
 pub mod server_process;
+pub mod site;
 pub mod tiny;
 pub mod token_server;

@@ -74,7 +74,8 @@ fn disk_full() -> Error {
 
 /// Makes a root filesystem; its layer's blob, in `folder`, with the digests.
 pub(super) async fn run(folder: &Path, arguments: &Arguments<'_>, task: &Task) -> Result<(PathBuf, Digests)> {
-    let mut command = command(folder, arguments).map_err(on_disk)?;
+    check().await?;
+    let mut command = command(folder, arguments, own_mounts().await).map_err(on_disk)?;
     let mut process = Running(command.spawn().map_err(not_started)?);
     let tar = process.0.stdout.take().expect("it is piped").into_owned_fd()?;
     let stderr = process.0.stderr.take().expect("it is piped");
@@ -101,9 +102,35 @@ pub(super) async fn run(folder: &Path, arguments: &Arguments<'_>, task: &Task) -
         .because(last.join("\n")))
 }
 
-fn command(folder: &Path, arguments: &Arguments<'_>) -> io::Result<Command> {
+/// Who sees what mmdebstrap mounts while it works.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    /// Only its own processes: the mounts go with them, however they end.
+    Private,
+    /// The machine, or a user namespace that mmdebstrap makes by itself.
+    Plain,
+}
+
+/// Root can have private mounts, unless it is root of a container that may not mount at all.
+async fn own_mounts() -> Mounts {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match unshare.status().await {
+        Ok(status) if status.success() => Mounts::Private,
+        _ => Mounts::Plain,
+    }
+}
+
+fn command(folder: &Path, arguments: &Arguments<'_>, mounts: Mounts) -> io::Result<Command> {
     let Arguments { suite, packages, architecture, sources, epoch } = arguments;
-    let mut command = Command::new("mmdebstrap");
+    let mut command = match mounts {
+        Mounts::Private => {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--mount", "mmdebstrap"]);
+            unshare
+        }
+        Mounts::Plain => Command::new("mmdebstrap"),
+    };
     command.args(["--mode=auto", "--variant=minbase", "--format=tar", "--skip=output/dev"]);
     command.arg(format!("--architectures={architecture}"));
     if !packages.is_empty() {
@@ -125,6 +152,10 @@ fn command(folder: &Path, arguments: &Arguments<'_>) -> io::Result<Command> {
         let file = private(folder, "sources.list", &clean)?;
         command.arg(format!("--customize-hook=upload '{}' /etc/apt/sources.list", file.display()));
     }
+    if !sources.lines.is_empty() {
+        // The keyring is given; looking for it with gpg leaves gpg's folder behind when it is cut off.
+        command.arg("--skip=check/signed-by");
+    }
     command.args([suite, "-"]);
     if !sources.lines.is_empty() {
         // "-" for a mirror: sources come in by stdin, out of sight of ps.
@@ -135,7 +166,9 @@ fn command(folder: &Path, arguments: &Arguments<'_>) -> io::Result<Command> {
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stderr(Stdio::piped())
+        // When it fails it sends SIGHUP to its whole process group, which must not be this one.
+        .process_group(0);
     Ok(command)
 }
 
@@ -175,14 +208,16 @@ async fn last_lines(stderr: impl AsyncRead + Unpin, task: &Task) -> Vec<String> 
     last.into()
 }
 
-/// mmdebstrap, asked to end when it is dropped, so that it unmounts and removes what it has made so far.
+/// mmdebstrap and what it started, asked to end when it is dropped: it then unmounts and removes what it has made.
+/// Killing it would leave mounts behind.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Asked by id, which is none once it has ended and was waited for. The standard library can only kill.
+        // There is no id once it has ended and was waited for. The standard library can only kill, and only one process:
+        // mmdebstrap itself waits for its parts, so all of them have to be asked.
         if let Some(id) = self.0.id() {
-            let ask = ["-c", r#"kill -TERM "$1""#, "sh", &id.to_string()];
+            let ask = ["-c", r#"kill -s TERM -- "-$1""#, "sh", &id.to_string()];
             let _ = std::process::Command::new("sh").args(ask).stderr(Stdio::null()).status();
         }
     }

@@ -37,7 +37,10 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     if object == pinned::SALT_OBJECT {
         return Err(Error::config(format!("{object} is imgforge's own: another salt changes every digest")));
     }
-    let value = read(&args.file)?;
+    // Not on this thread: it has Ctrl-C to watch.
+    let file = args.file.clone();
+    let value =
+        tokio::task::spawn_blocking(move || read(&file)).await.expect("reading a file does not panic")?;
     pinned::check(store.as_ref(), &wanted, &value)?;
     if args.dry_run {
         let human = format!("{object} is fine; it would go to {}", store.describe());

@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -21,6 +22,8 @@ use super::address::{Address, Endpoint};
 
 /// How long a port may take to answer. A socket answers at once or never.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long ssh's stderr may stay open after its stdout.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How much of what ssh says is kept.
 const STDERR_KEPT: usize = 4096;
 
@@ -38,13 +41,16 @@ pub struct Connection {
 
 /// What the ssh child has said so far.
 #[derive(Clone, Default)]
-pub struct Words(Arc<Mutex<Vec<u8>>>);
+pub struct Words(Option<watch::Receiver<Vec<u8>>>);
 
 impl Words {
-    /// As text, trimmed; empty when it said nothing.
-    pub fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).trim().to_owned()
+    /// All of it, when it is broken off anyway; empty when it said nothing.
+    pub async fn last(mut self) -> String {
+        let Some(said) = &mut self.0 else { return String::new() };
+        // The sender goes when ssh's stderr ends, which is a moment after its stdout.
+        let ended = async { while said.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(LAST_WORDS, ended).await;
+        String::from_utf8_lossy(&said.borrow()).trim().to_owned()
     }
 }
 
@@ -142,21 +148,21 @@ fn ssh(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("cannot start ssh: {error}")))?;
-    let words = Words::default();
+    let (said, words) = watch::channel(Vec::new());
     if let Some(mut stderr) = child.stderr.take() {
-        let words = words.clone();
         tokio::spawn(async move {
             let mut buffer = [0; 1024];
             while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-                let mut kept = words.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = STDERR_KEPT.saturating_sub(kept.len());
-                kept.extend_from_slice(&buffer[..read.min(room)]);
+                said.send_modify(|kept: &mut Vec<u8>| {
+                    let room = STDERR_KEPT.saturating_sub(kept.len());
+                    kept.extend_from_slice(&buffer[..read.min(room)]);
+                });
             }
         });
     }
     let stdin = child.stdin.take().ok_or_else(|| io::Error::other("ssh has no stdin"))?;
     let stdout = child.stdout.take().ok_or_else(|| io::Error::other("ssh has no stdout"))?;
-    Ok((SshStream { stdin, stdout, _child: child }, words))
+    Ok((SshStream { stdin, stdout, _child: child }, Words(Some(words))))
 }
 
 /// The two pipes of an ssh child as one stream. Dropping it ends the child.

@@ -45,22 +45,33 @@ impl Transport {
     ///
     /// # Errors
     /// The daemon cannot be reached, or went away.
-    pub async fn send<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, Failure>
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, Failure>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let connection = dial::dial(&self.address).await.map_err(Failure::Unreachable)?;
         let words = connection.words;
-        let broken = |error| Failure::Broken { error, words: words.text() };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(connection.stream)).await.map_err(broken)?;
-        // It ends by itself: when the answer is read, when the answer is dropped, or when it was upgraded.
-        tokio::spawn(connection.with_upgrades());
-        origin_form(&mut request);
-        let response = sender.send_request(request).await.map_err(broken)?;
-        Ok(response)
+        match exchange(connection.stream, request).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(Failure::Broken { error, words: words.last().await }),
+        }
     }
+}
+
+async fn exchange<B>(
+    stream: Box<dyn dial::Stream>,
+    mut request: Request<B>,
+) -> hyper::Result<Response<Incoming>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // It ends by itself: when the answer is read, when the answer is dropped, or when it was upgraded.
+    tokio::spawn(connection.with_upgrades());
+    origin_form(&mut request);
+    sender.send_request(request).await
 }
 
 /// A request to a socket has no host to name; the docker CLI sends one all the same, as HTTP/1.1 wants it.

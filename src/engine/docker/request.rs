@@ -2,8 +2,8 @@
 //!
 //! Made by hand over the daemon's transport: bollard's own call leaves no way to serve secrets from memory.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
+use std::collections::BTreeMap;
+
 use bollard::models::{BuildInfo, BuildInfoAux};
 use futures_util::TryStreamExt;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -18,10 +18,9 @@ use url::form_urlencoded::Serializer;
 
 use crate::digest::Digest;
 use crate::engine::context::BuildContext;
-use crate::engine::daemon::{Daemon, credentials};
+use crate::engine::daemon::{Daemon, registry};
 use crate::engine::{Logins, Recipe};
 use crate::error::{Error, Result};
-use crate::image::reference::DOCKER_HUB;
 
 /// What to build.
 pub(super) struct BuildRequest<'a> {
@@ -102,19 +101,11 @@ impl BuildRequest<'_> {
 
 /// Logins by server, as the classic builder takes them (Docker Engine API, "Build an image", X-Registry-Config).
 fn registry_config(logins: &Logins) -> HeaderValue {
-    let by_server: serde_json::Map<String, serde_json::Value> = logins
+    let by_server: BTreeMap<&str, _> = logins
         .iter()
-        .map(|(host, login)| {
-            let credentials = credentials(login, host);
-            let server = if host == DOCKER_HUB { credentials.serveraddress.clone() } else { None }
-                .unwrap_or(host.clone());
-            (server, json!(credentials))
-        })
+        .map(|(host, login)| (registry::server(host), registry::credentials(login, host)))
         .collect();
-    let text = serde_json::to_vec(&by_server).expect("strings can be written as JSON");
-    let mut value = HeaderValue::from_str(&URL_SAFE.encode(text)).expect("base64 can stand in a header");
-    value.set_sensitive(true);
-    value
+    registry::header(&by_server)
 }
 
 async fn read(

@@ -1,10 +1,12 @@
 //! Bases made of Debian packages.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use imgforge::base::debian;
+use imgforge::config::Debian;
 use imgforge::digest::DiffId;
 use imgforge::error::Kind;
 use imgforge::image::{Content, Image};
@@ -141,16 +143,60 @@ fn left_in(bases: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_package_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leaves_nothing() {
+async fn a_suite_that_is_not_there_fails_with_mmdebstraps_last_lines_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let recipe = recipe(&["imgforge-has-no-such-package"]);
-    let error =
-        debian::make(folder.path(), &recipe, platform(), "python", &Reporter::silent()).await.unwrap_err();
+    let recipe = Debian { suite: "imgforge-has-no-such-suite".into(), packages: Vec::new() };
+    let error = debian::make(folder.path(), &recipe, platform(), "python", &Reporter::silent()).await;
+    let error = error.unwrap_err();
     assert_eq!(error.kind(), Kind::Failed);
-    assert!(error.what().contains("mmdebstrap could not make bookworm"), "{error:?}");
-    assert!(error.causes().join("\n").contains("imgforge-has-no-such-package"), "{error:?}");
+    assert!(error.what().contains("mmdebstrap could not make imgforge-has-no-such-suite"), "{error:?}");
+    assert!(error.causes().join("\n").contains("apt-get update"), "{error:?}");
     assert!(error.help_text().unwrap().contains("[bases]"), "{error:?}");
     assert_eq!(left_in(folder.path()), Vec::<String>::new());
+}
+
+/// Tells what tasks are doing.
+struct Details(tokio::sync::mpsc::UnboundedSender<String>);
+
+impl Progress for Details {
+    fn event(&self, event: Event) {
+        if let Event::TaskDetail { detail, .. } = event {
+            // Nobody listens any more once the run was given up.
+            let _ = self.0.send(detail);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_given_up_ends_mmdebstrap_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (send, mut details) = tokio::sync::mpsc::unbounded_channel();
+    let progress = Reporter::new(Arc::new(Details(send)));
+    let recipe = recipe(&[]);
+    let making = debian::make(folder.path(), &recipe, platform(), "python", &progress);
+    let working_in = async {
+        let mut root = None;
+        loop {
+            let detail = details.recv().await.unwrap();
+            let path = detail.strip_prefix("using ").and_then(|rest| rest.strip_suffix(" as tempdir"));
+            root = path.map(PathBuf::from).or(root);
+            if detail.starts_with("running apt-get update") {
+                return root.unwrap();
+            }
+        }
+    };
+    let root = tokio::select! {
+        made = making => panic!("{made:?}"),
+        root = working_in => root,
+    };
+    assert_eq!(left_in(folder.path()), Vec::<String>::new());
+    // mmdebstrap removes its own folder when it is told to end. The limit is there for a test that would hang.
+    let removed = async {
+        while root.exists() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), removed).await.expect("mmdebstrap goes on");
 }
 
 #[tokio::test]

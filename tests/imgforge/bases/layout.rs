@@ -95,9 +95,12 @@ async fn one_of_several_is_picked_by_name() {
     assert!(error.what().contains("no image called \"v3\""), "{error:?}");
 }
 
+/// What happens to a layout; it gets its one image's descriptor.
+type Damage = fn(&Layout, &Value);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_layout_is_told() {
-    let broken = |change: fn(&Layout, &Value)| {
+    let broken = |change: Damage| {
         let layout = Layout::new();
         let image = layout.image("amd64", b"the layer");
         layout.finish(json!([image]));
@@ -111,7 +114,7 @@ async fn what_is_wrong_with_a_layout_is_told() {
     fn layer(layout: &Layout) -> std::path::PathBuf {
         layout.path().join("blobs/sha256").join(Digest::of(b"the layer").hex())
     }
-    let cases: [(fn(&Layout, &Value), &str); 7] = [
+    let cases: [(Damage, &str); 7] = [
         (|layout, _| std::fs::remove_file(layout.path().join("oci-layout")).unwrap(), "not complete"),
         (|layout, _| std::fs::write(layout.path().join("index.json"), "{").unwrap(), "malformed"),
         (|layout, _| layout.finish(json!([])), "no image in it"),

@@ -11,11 +11,11 @@ use imgforge::deploy::compose::ComposeDeployer;
 use imgforge::deploy::{Deployed, Deployer, Release, ReleasedImage};
 use imgforge::digest::Digest;
 use imgforge::engine::Logins;
-use imgforge::engine::daemon::Daemon;
 use imgforge::error::Result;
 use imgforge::image::reference::Reference;
-use imgforge::progress::{Event, Progress, Reporter};
+use imgforge::progress::{Event, Reporter};
 
+use crate::support::docker::{Recorder, daemon, unique};
 use crate::support::tiny::busybox_tar;
 
 /// One service with a health check and a volume.
@@ -39,25 +39,16 @@ volumes:
 pub struct Project {
     dir: tempfile::TempDir,
     pub name: String,
-    events: Arc<Events>,
+    recorder: Arc<Recorder>,
     images: Mutex<Vec<String>>,
-}
-
-#[derive(Default)]
-struct Events(Mutex<Vec<Event>>);
-
-impl Progress for Events {
-    fn event(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
-    }
 }
 
 impl Project {
     pub fn new(name: &str, compose: &str) -> Self {
         let project = Project {
             dir: tempfile::Builder::new().prefix("imgforge-compose-").tempdir().unwrap(),
-            name: format!("compose-{name}-{}", std::process::id()),
-            events: Arc::default(),
+            name: unique(&format!("compose-{name}")),
+            recorder: Arc::default(),
             images: Mutex::default(),
         };
         project.write("compose.yaml", compose);
@@ -87,22 +78,20 @@ impl Project {
             self.name
         );
         let config = Config::parse(self.path().to_owned(), &text, None, &|_| None).unwrap();
-        let daemon = Daemon::connect(&|name| std::env::var(name).ok(), Path::new("/nonexistent")).unwrap();
-        ComposeDeployer::new(&config, daemon, Logins::new())
+        ComposeDeployer::new(&config, daemon(), Logins::new())
     }
 
     pub fn progress(&self) -> Reporter {
-        Reporter::new(self.events.clone())
+        Reporter::new(self.recorder.clone())
     }
 
     /// What containers and once-tasks printed, as far as it was shown: `SUBJECT: LINE`.
     pub fn shown(&self) -> Vec<String> {
-        let events = self.events.0.lock().unwrap();
-        let line = |event: &Event| match event {
+        let line = |event| match event {
             Event::Log { subject, line } => Some(format!("{subject}: {line}")),
             _ => None,
         };
-        events.iter().filter_map(line).collect()
+        self.recorder.events().into_iter().filter_map(line).collect()
     }
 
     /// An image that serves `page`. The same text gives the same image.

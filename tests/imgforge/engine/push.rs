@@ -3,15 +3,18 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use imgforge::engine::{Engine, Login, Logins};
 use imgforge::error::Kind;
 use imgforge::image::reference::{Reference, Repository, Tag};
 use imgforge::progress::{Outcome, Reporter};
 use imgforge::secret::Secret;
 
-use crate::support::docker::{Recorder, Site, daemon, daemon_with, docker, docker_prints};
+use crate::support::docker::{Recorder, Site, daemon, daemon_with, docker, docker_prints, unique};
 
 /// A registry of its own, ended when dropped.
 struct Registry {
@@ -78,6 +81,9 @@ impl Drop for Registry {
     }
 }
 
+/// Its JSON in base64 has the two characters in which the alphabets differ.
+const PASSWORD: &str = "pass?>~word~~>>??";
+
 const DOCKERFILE: &str = "ARG BASE\nFROM $BASE\nRUN echo pushed > /pushed\n";
 
 #[tokio::test]
@@ -104,7 +110,7 @@ async fn the_daemon_pushes_by_itself_and_keeps_no_name() {
 #[tokio::test]
 async fn a_registry_with_a_login_wants_the_right_one() {
     let (site, registry) =
-        (Site::new(&[("web.Dockerfile", DOCKERFILE)]), Registry::start(Some(("me", "pass-word"))));
+        (Site::new(&[("web.Dockerfile", DOCKERFILE)]), Registry::start(Some(("me", PASSWORD))));
     let engine = site.engine(daemon());
     let built = engine.build(&site.recipe("web"), &Logins::new(), &Reporter::silent()).await.unwrap();
     let (repository, tag) = (registry.repository("shop/web"), "build-1".parse::<Tag>().unwrap());
@@ -117,14 +123,14 @@ async fn a_registry_with_a_login_wants_the_right_one() {
         assert!(error.help_text().unwrap().contains("docker login"), "{error:?}");
         assert!(!format!("{error:?}").contains("wrong-word"), "{error:?}");
     }
-    engine.push(&built, &repository, &tag, Some(&login("pass-word")), &Reporter::silent()).await.unwrap();
+    engine.push(&built, &repository, &tag, Some(&login(PASSWORD)), &Reporter::silent()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_base_behind_a_login_is_fetched_by_the_build() {
     let (site, registry) =
-        (Site::new(&[("web.Dockerfile", DOCKERFILE)]), Registry::start(Some(("me", "pass-word"))));
-    let login = Login { username: "me".into(), password: Secret::new(b"pass-word".to_vec()) };
+        (Site::new(&[("web.Dockerfile", DOCKERFILE)]), Registry::start(Some(("me", PASSWORD))));
+    let login = Login { username: "me".into(), password: Secret::new(PASSWORD.as_bytes().to_vec()) };
     let built =
         site.engine(daemon()).build(&site.recipe("web"), &Logins::new(), &Reporter::silent()).await.unwrap();
     let repository = registry.repository("base");
@@ -143,6 +149,62 @@ async fn a_base_behind_a_login_is_fetched_by_the_build() {
         engine.build(&recipe, &logins, &progress).await.unwrap();
         assert!(recorder.lines().contains(&"pushed".to_owned()), "{buildkit}: {:?}", recorder.lines());
         docker(&["image", "rm", "--force", &format!("{repository}:{tag}")]);
+    }
+}
+
+/// Takes what is traced.
+#[derive(Clone, Default)]
+struct Traced(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Traced {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_and_build_secrets_are_in_no_trace() {
+    let traced = Traced::default();
+    let writer = traced.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let canary = unique("canary");
+    let registry = Registry::start(Some(("me", &canary)));
+    let site = Site::new(&[(
+        "web.Dockerfile",
+        "ARG BASE\nFROM $BASE\nRUN --mount=type=secret,id=token cat /run/secrets/token\n",
+    )]);
+    let login = Login { username: "me".into(), password: Secret::new(canary.clone().into_bytes()) };
+    let logins = Logins::from([(registry.host.clone(), login.clone())]);
+    let mut recipe = site.recipe("web");
+    recipe.secrets.insert("token".into(), login.password.clone());
+    let engine = site.engine(daemon());
+    let built = engine.build(&recipe, &logins, &Reporter::silent()).await.unwrap();
+    let (repository, tag) = (registry.repository("shop"), "one".parse::<Tag>().unwrap());
+    engine.push(&built, &repository, &tag, Some(&login), &Reporter::silent()).await.unwrap();
+    let reference: Reference = format!("{repository}:{tag}").parse().unwrap();
+    daemon().pull(&reference, Some(&login), &Reporter::silent()).await.unwrap();
+    recipe.secrets.clear();
+    site.write("web.Dockerfile", "ARG BASE\nFROM $BASE\n");
+    let classic = site.engine(daemon_with(&[("DOCKER_BUILDKIT", "0")]));
+    classic.build(&recipe, &logins, &Reporter::silent()).await.unwrap();
+    docker(&["image", "rm", "--force", &format!("{repository}:{tag}")]);
+
+    let traced = String::from_utf8_lossy(&traced.0.lock().unwrap()).into_owned();
+    assert!(traced.contains("bollard") && traced.contains("h2::"), "nothing was traced");
+    assert!(!traced.contains(&canary));
+    // In whatever place of the header's JSON the password is, its middle gives one of three words in base64.
+    for skipped in 0..3 {
+        let word = URL_SAFE_NO_PAD.encode(&canary.as_bytes()[skipped..]);
+        assert!(!traced.contains(&word[..word.len() - 4]), "{word}");
     }
 }
 

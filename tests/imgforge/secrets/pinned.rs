@@ -1,11 +1,18 @@
 //! Reading the secret files of a run: pinned, checked, and with one salt.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use imgforge::error::{Error, Kind};
 use imgforge::secret::dir::DirStore;
 use imgforge::secret::pinned::{SALT_OBJECT, SaltPolicy, Wanted, read};
 use imgforge::secret::s3::S3Store;
 use imgforge::secret::{SecretSet, SecretStore, Version};
 
+use super::failures::serve;
 use super::secret;
 use crate::support::moto::Moto;
 use crate::support::s3;
@@ -86,12 +93,39 @@ async fn a_plan_writes_no_salt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn runs_that_start_at_once_go_on_with_one_salt() {
     let folder = tempfile::tempdir().unwrap();
-    let moto = Moto::start();
-    s3::bucket(&moto.url, "shop").await;
-    let dir = DirStore::new(folder.path());
-    let bucket = S3Store::new(&s3::config(&moto.url).await, "shop", "");
-    one_salt(dir).await;
-    one_salt(bucket).await;
+    one_salt(DirStore::new(folder.path())).await;
+    // moto's conditional writes are not atomic as S3's are.
+    let endpoint = serve(atomic_bucket()).await;
+    one_salt(S3Store::new(&s3::config(&endpoint).await, "shop", "")).await;
+}
+
+/// A bucket without versions that keeps to "Add preconditions to S3 operations" of the Amazon S3 user guide: of writes
+/// with If-None-Match one wins, those in flight with it get 409, later ones 412.
+fn atomic_bucket() -> axum::Router {
+    let objects = Arc::new(Mutex::new(HashMap::<String, Bytes>::new()));
+    let conflicts = Arc::new(AtomicUsize::new(0));
+    let answer = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+        let (objects, conflicts) = (objects.clone(), conflicts.clone());
+        async move {
+            let error =
+                |status, code: &str| (status, Bytes::from(format!("<Error><Code>{code}</Code></Error>")));
+            let mut objects = objects.lock().unwrap();
+            let found = objects.get(uri.path()).cloned();
+            match (method, headers.contains_key("if-none-match"), found) {
+                (Method::GET, _, Some(bytes)) => (StatusCode::OK, bytes),
+                (Method::GET, _, None) => error(StatusCode::NOT_FOUND, "NoSuchKey"),
+                (_, true, Some(_)) => error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
+                (_, true, None) if conflicts.fetch_add(1, Ordering::Relaxed) < 2 => {
+                    error(StatusCode::CONFLICT, "ConditionalRequestConflict")
+                }
+                _ => {
+                    objects.insert(uri.path().to_owned(), body);
+                    (StatusCode::OK, Bytes::new())
+                }
+            }
+        }
+    };
+    axum::Router::new().fallback(answer)
 }
 
 async fn one_salt<S: SecretStore + Clone + 'static>(store: S) {

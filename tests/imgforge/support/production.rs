@@ -78,11 +78,6 @@ impl Production {
         self.program().run(&[arguments, &["-e", "production", "--output", "json"]].concat())
     }
 
-    /// A release that ends well: its result.
-    pub fn release(&self) -> Value {
-        self.run(&["release"]).ok().result()["release"].clone()
-    }
-
     /// Puts a settings file with this value into the bucket.
     pub fn put_secret(&self, value: &str) {
         self.put("server_settings", &format!("SECRET_KEY = \"{value}\"\n"));
