@@ -3,6 +3,9 @@
 
 use serde_json::Value;
 
+mod failing;
+mod logins;
+mod parts;
 mod whole;
 
 /// The one image of a release: where it is, by digest.

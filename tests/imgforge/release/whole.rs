@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::reference;
 use crate::support::production::{Production, password};
-use crate::support::tiny::holds;
 
 /// The images of the revision that the service is at, by container.
 fn running(production: &Production) -> Vec<(String, String)> {
@@ -42,11 +41,7 @@ fn a_release_reaches_the_service_by_digest_and_its_secret_is_in_one_blob_of_the_
     assert_eq!(production.ecs.revision(), "shop:42");
 
     // Once-task, then the one switch.
-    let actions: Vec<String> =
-        production.ecs.world().requests.iter().map(|(action, _)| action.clone()).collect();
-    let changing = ["RegisterTaskDefinition", "RunTask", "UpdateService", "DeregisterTaskDefinition"];
-    let changes: Vec<&String> = actions.iter().filter(|action| changing.contains(&action.as_str())).collect();
-    assert_eq!(changes, ["RegisterTaskDefinition", "RunTask", "UpdateService"]);
+    assert_eq!(production.changes(), ["RegisterTaskDefinition", "RunTask", "UpdateService"]);
     let task = &production.ecs.requests("RunTask")[0];
     assert!(task["taskDefinition"].as_str().unwrap().ends_with("shop:42"), "{task}");
     let overridden = &task["overrides"]["containerOverrides"][0];
@@ -54,14 +49,8 @@ fn a_release_reaches_the_service_by_digest_and_its_secret_is_in_one_blob_of_the_
 
     // The secret is in its layer and nowhere else.
     let canary = production.canary.as_str();
-    let holding: Vec<String> = production
-        .registry
-        .blobs()
-        .into_iter()
-        .filter(|(_, bytes)| holds(bytes, canary))
-        .map(|(digest, _)| format!("sha256:{digest}"))
-        .collect();
-    assert_eq!(holding, [production.layers(&reference).last().unwrap().clone()]);
+    let seam = production.layers(&reference).last().unwrap().clone();
+    assert_eq!(production.blobs_with(canary), [seam]);
     assert!(ended.stderr.contains("TRACE"), "the trace was on");
     let encoded = BASE64_STANDARD.encode(format!("AWS:{}", password()));
     for hidden in [canary, &password(), &encoded, "a-simulated-secret-key"] {
@@ -88,4 +77,36 @@ fn a_release_reaches_the_service_by_digest_and_its_secret_is_in_one_blob_of_the_
         let none = policy.send().await.unwrap_err().into_service_error();
         assert!(none.is_repository_policy_not_found_exception(), "{none:?}");
     });
+}
+
+#[test]
+fn a_second_release_changes_nothing_and_a_new_secret_version_changes_one_layer() {
+    let production = Production::with("once = []");
+    let first = production.release();
+    let (changes, blobs) = (production.changes(), production.registry.blobs().len());
+    assert_eq!(changes, ["RegisterTaskDefinition", "UpdateService"]);
+
+    let second = production.release();
+    assert_eq!(reference(&second), reference(&first));
+    assert_eq!(second["release"], first["release"]);
+    assert_eq!((&second["images"][0]["uploaded"], &second["images"][0]["built"]), (&json!(0), &json!(false)));
+    assert_eq!(production.changes(), changes, "ECS was left alone");
+    assert_eq!(production.registry.blobs().len(), blobs, "the registry was left alone");
+
+    production.put_secret("another-canary");
+    let third = production.release();
+    assert_eq!(third["images"][0]["built"], false);
+    assert_ne!(third["release"], first["release"]);
+    assert_ne!(third["images"][0]["secrets"], first["images"][0]["secrets"]);
+    let (before, after) = (production.layers(&reference(&first)), production.layers(&reference(&third)));
+    assert_eq!(after.len(), before.len());
+    assert_eq!(after[..after.len() - 1], before[..before.len() - 1], "layers below the secret are the same");
+    let seam = after.last().unwrap();
+    assert_ne!(Some(seam), before.last());
+    // The layer, the config, the manifest.
+    assert_eq!(production.registry.blobs().len(), blobs + 3);
+    assert!(third["images"][0]["uploaded"].as_u64().unwrap() < 4096, "{third}");
+    assert_eq!(production.blobs_with("another-canary"), [seam.clone()]);
+    assert_eq!(production.ecs.revision(), "shop:43");
+    assert!(running(&production).contains(&("web".into(), reference(&third))));
 }

@@ -11,16 +11,20 @@ use super::moto::{ACCOUNT, Moto};
 use super::oci_registry::OciRegistry;
 use super::program::{Ended, Program};
 use super::s3;
-use super::tiny::Tiny;
+use super::tiny::{Tiny, holds};
 
 /// Where the secrets are.
 pub const BUCKET: &str = "shop-secrets";
 
+/// The usual overlay, `[deploy]` last so that a test can go on with its keys.
 const OVERLAY: &str = r#"
 [env.production]
 secrets.store = "s3://${BUCKET_NAME}"
 registry.repository = "ecr:{project}-{image}"
-deploy = { target = "ecs", cluster = "shop", service = "web" }
+[env.production.deploy]
+target = "ecs"
+cluster = "shop"
+service = "web"
 "#;
 
 pub struct Production {
@@ -38,14 +42,14 @@ pub struct Production {
 impl Production {
     /// Ready for a first release, from a clean commit.
     pub fn new() -> Self {
-        Self::with(OVERLAY)
+        Self::with("")
     }
 
-    /// The same with another overlay.
-    pub fn with(overlay: &str) -> Self {
+    /// The same with more keys in the environment's `[deploy]`.
+    pub fn with(deploy: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let tiny = Tiny::new(overlay);
+        let tiny = Tiny::new(&format!("{OVERLAY}{deploy}"));
         tiny.commit();
         let registry = OciRegistry::basic("AWS", &password());
         let repository = format!("{}/{}-web", registry.host, tiny.project);
@@ -78,6 +82,11 @@ impl Production {
         self.program().run(&[arguments, &["-e", "production", "--output", "json"]].concat())
     }
 
+    /// A release that ends well: its result.
+    pub fn release(&self) -> Value {
+        self.run(&["release"]).ok().result()["release"].clone()
+    }
+
     /// Puts a settings file with this value into the bucket.
     pub fn put_secret(&self, value: &str) {
         self.put("server_settings", &format!("SECRET_KEY = \"{value}\"\n"));
@@ -89,6 +98,26 @@ impl Production {
         std::fs::write(&file, text).unwrap();
         let file = file.to_str().unwrap();
         self.run(&["secrets", "put", name, file]).ok();
+    }
+
+    /// The requests so far that change something at ECS, by action.
+    pub fn changes(&self) -> Vec<String> {
+        let changing = ["RegisterTaskDefinition", "DeregisterTaskDefinition", "RunTask", "UpdateService"];
+        let world = self.ecs.world();
+        let actions = world.requests.iter().map(|(action, _)| action.clone());
+        actions.filter(|action| changing.contains(&action.as_str())).collect()
+    }
+
+    /// The blobs of the registry that hold `text`, by digest.
+    pub fn blobs_with(&self, text: &str) -> Vec<String> {
+        let blobs = self.registry.blobs().into_iter().filter(|(_, bytes)| holds(bytes, text));
+        blobs.map(|(digest, _)| format!("sha256:{digest}")).collect()
+    }
+
+    /// Whether the daemon has built anything of the project.
+    pub fn is_built(&self) -> bool {
+        let label = format!("label=tiny={}", self.tiny.project);
+        !self.tiny.docker(&["images", "-aq", "--filter", &label]).is_empty()
     }
 
     /// Waits for something that is asynchronous.
