@@ -64,10 +64,25 @@ fn a_deployment_that_is_never_steady_is_left_alone_when_time_is_up() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_refused_before_anything_is_built() {
-    let production = Production::with("");
+fn a_once_task_that_never_ends_is_told_when_time_is_up_and_nothing_is_switched() {
+    let production = Production::with("timeout = \"1s\"");
+    production.ecs.world().tasks.script = Script::Hangs;
+    let ended = production.run(&["release"]).failed(4, "once-task migrate failed");
+    assert!(ended.stdout.contains("was not touched"), "{}", ended.stdout);
+    assert_eq!(production.ecs.requests("UpdateService").len(), 0);
+    assert_eq!(production.ecs.revision(), "shop:41");
+}
+
+#[test]
+fn a_service_that_is_not_there_or_not_ours_is_refused_before_anything_is_built() {
+    let production = Production::new();
     production.ecs.world().service.name = "web2";
     refused(&production, production.run(&["release"]), "web2");
+    production.ecs.world().service.name = "web";
+    let arguments = ["release", "-e", "production"];
+    let unsigned = production.program().with("AWS_SECRET_ACCESS_KEY", "another-key").run(&arguments);
+    assert!(!unsigned.stderr.contains("another-key"), "{}", unsigned.stderr);
+    refused(&production, unsigned, "InvalidSignatureException");
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn what_was_pushed_is_deployed_by_digest_without_a_daemon() {
     let production = Production::with("once = []");
     let push = || reference(&production.run(&["push"]).ok().result()["release"]);
     let first = push();
+    assert!(production.is_built());
     assert_eq!(production.changes(), [] as [String; 0], "push deploys nothing");
 
     let without_daemon = production.program().with("DOCKER_HOST", NOWHERE);
