@@ -106,7 +106,7 @@ fn a_second_release_changes_nothing_and_a_new_secret_version_changes_one_layer()
     // The layer, the config, the manifest.
     assert_eq!(production.registry.blobs().len(), blobs + 3);
     assert!(third["images"][0]["uploaded"].as_u64().unwrap() < 4096, "{third}");
-    assert_eq!(production.blobs_with("another-canary"), [seam.clone()]);
+    assert_eq!(production.blobs_with("another-canary"), std::slice::from_ref(seam));
     assert_eq!(production.ecs.revision(), "shop:43");
     assert!(running(&production).contains(&("web".into(), reference(&third))));
 }
