@@ -87,9 +87,10 @@ pub fn main() -> ExitCode {
         Err(error) => return finish(&session, Err(Error::from(error))),
     };
     let result = runtime.block_on(async {
+        let interrupted = interrupted();
         tokio::select! {
             result = dispatch(&session, cli.command) => result,
-            interrupted = interrupted() => Err(interrupted),
+            interrupted = interrupted => Err(interrupted),
         }
     });
     // Blocking work (a compression, say) must not hold up the end after Ctrl-C.
@@ -115,19 +116,31 @@ async fn dispatch(session: &Session, command: Command) -> Result<()> {
 }
 
 /// Ends when the user or the system asks to stop. Dropping the command's future then ends what it started.
-async fn interrupted() -> Error {
+///
+/// The handlers are in place when this returns, not when its future is first polled: a signal that comes in the first moment
+/// of a command must not kill the process without a word.
+fn interrupted() -> impl Future<Output = Error> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => return Error::failed("interrupted"),
-                _ = terminate.recv() => return Error::failed("asked to stop (SIGTERM)"),
+        let interrupt = signal(SignalKind::interrupt());
+        let terminate = signal(SignalKind::terminate());
+        async move {
+            match (interrupt, terminate) {
+                (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+                    _ = interrupt.recv() => Error::failed("interrupted"),
+                    _ = terminate.recv() => Error::failed("asked to stop (SIGTERM)"),
+                },
+                // Without handlers the system's own way of ending the process is left.
+                _ => std::future::pending().await,
             }
         }
     }
-    let _ = tokio::signal::ctrl_c().await;
-    Error::failed("interrupted")
+    #[cfg(not(unix))]
+    async {
+        let _ = tokio::signal::ctrl_c().await;
+        Error::failed("interrupted")
+    }
 }
 
 fn finish(session: &Session, result: Result<()>) -> ExitCode {
