@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::answers::{Deployment, Service, part};
-use self::api::{Client, Retry};
+use self::api::{ApiError, Client, Retry};
 use crate::config::{OnceConfig, Strategy};
 use crate::deploy::taskdef::{TaskDefinition, short_name};
 use crate::deploy::{Deployed, Deployer, Prepared, Release, Running, TaskExit};
@@ -180,6 +180,21 @@ impl EcsDeployer {
         }
     }
 
+    /// UpdateService went out and its answer never came: the service itself tells whether it was done.
+    async fn updated_unheard(&self, revision: &str, error: ApiError) -> Result<(Service, Deployment)> {
+        let service = self.find_service().await.map_err(|_| {
+            Error::new(
+                Kind::TimedOut,
+                format!("whether service {} was switched is unknown: no answer came", self.name()),
+            )
+            .help("see what runs with `imgforge plan`, then run the same command again")
+        })?;
+        match service.primary().filter(|primary| primary.task_definition == revision).cloned() {
+            Some(primary) => Ok((service, primary)),
+            None => Err(error.into()),
+        }
+    }
+
     /// Points the service at `revision`, and at nothing else. Returns the service and the deployment that this began.
     async fn update_service(&self, revision: &str) -> Result<(Service, Deployment)> {
         let input = json!({
@@ -187,7 +202,11 @@ impl EcsDeployer {
             "service": self.config.service,
             "taskDefinition": revision,
         });
-        let service: Service = part(self.ecs.call("UpdateService", &input).await?, "service")?;
+        let service: Service = match self.ecs.call("UpdateService", &input).await {
+            Ok(answer) => part(answer, "service")?,
+            Err(error) if error.leaves_open() => return self.updated_unheard(revision, error).await,
+            Err(error) => return Err(error.into()),
+        };
         let primary = service.primary().filter(|primary| primary.task_definition == revision).cloned();
         let primary = primary.ok_or_else(|| {
             Error::new(

@@ -95,6 +95,15 @@ impl ApiError {
         matches!(self.code.as_str(), "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation")
     }
 
+    /// Whether the work may have been done all the same: the request went out, and no answer to it came.
+    pub fn leaves_open(&self) -> bool {
+        match (self.status, &self.source) {
+            (None, Some(source)) => !source.is_connect(),
+            (Some(500..), _) => true,
+            _ => false,
+        }
+    }
+
     fn is_expired(&self) -> bool {
         matches!(self.code.as_str(), "ExpiredTokenException" | "ExpiredToken" | "RequestExpired")
     }

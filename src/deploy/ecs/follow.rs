@@ -121,7 +121,7 @@ impl EcsDeployer {
             Ok(begun) => begun,
             Err(error) => {
                 progress.warning(format!("cannot go back: {error}"));
-                return stays(Kind::Failed, format!("{failed}, and UpdateService failed ({error})"))
+                return stays(error.kind(), format!("{failed}, and UpdateService failed ({error})"))
                     .because(failed);
             }
         };

@@ -130,10 +130,10 @@ impl EcsDeployer {
             None => Ok(()),
             Some(task) => {
                 let id = short_name(&task.task_arn);
-                Err(Error::failed(format!(
-                    "once-task {:?} of an earlier run is still at work: {id}",
-                    once.name
-                ))
+                Err(Error::new(
+                    Kind::Locked,
+                    format!("once-task {:?} of an earlier run is still at work: {id}", once.name),
+                )
                 .help(format!("wait for its end, or stop it: {}", self.stop(id))))
             }
         }

@@ -142,3 +142,41 @@ async fn a_denied_update_changes_nothing() {
     );
     assert_eq!(simulator.revision(), "shop:41");
 }
+
+#[tokio::test]
+async fn an_update_whose_answer_is_lost_is_followed_all_the_same() {
+    let simulator = EcsSimulator::start().await;
+    simulator.fault("UpdateService", Fault::CutOff, usize::MAX);
+    let deployer = deployer(&simulator);
+    let silent = Reporter::silent();
+    let (running, prepared) = ready(&deployer, &silent).await;
+    deployer.apply(&prepared, &running, &silent).await.unwrap();
+    assert_eq!(simulator.revision(), "shop:42");
+}
+
+#[tokio::test]
+async fn an_update_that_cannot_be_seen_either_is_not_called_a_failure() {
+    let simulator = EcsSimulator::start().await;
+    let deployer = deployer(&simulator);
+    let silent = Reporter::silent();
+    let (running, prepared) = ready(&deployer, &silent).await;
+    simulator.fault("UpdateService", Fault::CutOff, usize::MAX);
+    // The first look is that at what runs, before the update.
+    simulator.fault_after("DescribeServices", 1, Fault::Unavailable);
+    let error = deployer.apply(&prepared, &running, &silent).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TimedOut, "{}", told(&error));
+    assert!(error.what().contains("is unknown: no answer came"), "{error}");
+}
+
+#[tokio::test]
+async fn an_update_that_was_not_done_leaves_the_service_where_it_was() {
+    let simulator = EcsSimulator::start().await;
+    simulator.fault("UpdateService", Fault::Unavailable, usize::MAX);
+    let deployer = deployer(&simulator);
+    let silent = Reporter::silent();
+    let (running, prepared) = ready(&deployer, &silent).await;
+    let error = deployer.apply(&prepared, &running, &silent).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Failed, "{}", told(&error));
+    assert_eq!(error.what(), "service shop/web was not switched to revision shop:42");
+    assert_eq!(simulator.revision(), "shop:41");
+}

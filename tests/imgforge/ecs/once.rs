@@ -117,6 +117,7 @@ async fn a_task_that_does_not_end_times_out_and_is_in_the_way_of_the_next() {
 
     let error = run(&simulator, Script::Exits(0, &[]), &Reporter::silent()).await.unwrap_err();
     assert!(error.what().contains("of an earlier run is still at work"), "{}", told(&error));
+    assert_eq!(error.kind(), Kind::Locked);
     assert_eq!(simulator.world().tasks.ran.len(), 1);
 }
 

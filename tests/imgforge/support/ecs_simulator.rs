@@ -61,7 +61,8 @@ pub struct World {
     pub tasks: tasks::TaskState,
     /// Every request that was signed well, in order.
     pub requests: Vec<(String, Value)>,
-    faults: Vec<(String, Fault, usize)>,
+    /// The action, what it meets (nothing, or a fault), and how often. The first entry that is not used up counts.
+    faults: Vec<(String, Option<Fault>, usize)>,
 }
 
 /// A running simulator; ends when it is dropped.
@@ -130,7 +131,14 @@ impl EcsSimulator {
 
     /// The next `times` requests for `action` meet this fault.
     pub fn fault(&self, action: &str, fault: Fault, times: usize) {
-        self.world().faults.push((action.to_owned(), fault, times));
+        self.world().faults.push((action.to_owned(), Some(fault), times));
+    }
+
+    /// All requests for `action` but the next `good` meet this fault.
+    pub fn fault_after(&self, action: &str, good: usize, fault: Fault) {
+        let faults = &mut self.world().faults;
+        faults.push((action.to_owned(), None, good));
+        faults.push((action.to_owned(), Some(fault), usize::MAX));
     }
 
     /// The inputs of all requests for `action`.
@@ -172,7 +180,7 @@ async fn handle(State(world): State<Arc<Mutex<World>>>, headers: HeaderMap, body
     };
     world.requests.push((action.to_owned(), input.clone()));
     let fault = world.faults.iter_mut().find(|(name, _, times)| name == action && *times > 0);
-    let fault = fault.map(|(_, fault, times)| {
+    let fault = fault.and_then(|(_, fault, times)| {
         *times -= 1;
         *fault
     });
