@@ -6,6 +6,7 @@
 pub mod error;
 pub mod progress;
 pub mod digest;
+pub mod partial;
 pub mod config;
 pub mod plan;
 pub mod secret;

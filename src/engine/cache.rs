@@ -14,6 +14,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::image::{Content, Descriptor, Kind, Layer};
 use crate::layer;
+use crate::partial::Partial;
 
 /// A folder of layers: `blobs/DIGEST`, `layers/DIFF_ID.json` (which blob it is), `images/ID` (a config), `names/NAME`
 /// (which layer `docker save` calls so).
@@ -51,11 +52,10 @@ impl LayerCache {
     pub fn put(&self, tar: impl Read) -> Result<Layer> {
         let folder = self.folder.join("blobs");
         fs_err::create_dir_all(&folder)?;
-        // Removed when dropped, unless it got its name.
-        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&folder)?;
-        let digests = layer::compress(tar, io::BufWriter::with_capacity(1 << 20, file.as_file_mut()))?;
+        let mut partial = Partial::new(&folder)?;
+        let digests = layer::compress(tar, io::BufWriter::with_capacity(1 << 20, partial.file()))?;
         let blob = folder.join(digests.digest.hex());
-        file.persist(&blob).map_err(|error| error.error)?;
+        partial.persist(&blob)?;
         let known = Known { digest: digests.digest, size: digests.size };
         let text = serde_json::to_vec(&known).map_err(io::Error::from)?;
         self.write("layers", &format!("{}.json", digests.diff_id.0.hex()), &text)?;
@@ -106,10 +106,9 @@ impl LayerCache {
     fn write(&self, kind: &str, name: &str, bytes: &[u8]) -> Result<()> {
         let folder = self.folder.join(kind);
         fs_err::create_dir_all(&folder)?;
-        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&folder)?;
-        file.write_all(bytes)?;
-        file.persist(folder.join(name)).map_err(|error| error.error)?;
-        Ok(())
+        let mut partial = Partial::new(&folder)?;
+        partial.file().write_all(bytes)?;
+        partial.persist(&folder.join(name))
     }
 }
 

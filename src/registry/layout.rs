@@ -1,7 +1,7 @@
 //! A registry on disk: one OCI layout for each image (OCI image-spec, image-layout.md). It needs no account and no server.
 //!
 //! Invariants: a blob is at its place only when all of it is; the index is replaced as a whole, by one writer at a time,
-//! after what it names. So a reader never needs a lock, and a writer that is killed leaves no more than a `.partial-` file behind.
+//! after what it names. So a reader never needs a lock, and a writer that is killed leaves no more than a [`Partial`] file behind.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,6 +21,7 @@ use crate::engine::Login;
 use crate::error::{Error, Result};
 use crate::image::reference::{Repository, Version};
 use crate::image::{Content, Descriptor, Layer, Object, media_type};
+use crate::partial::Partial;
 use crate::progress::Task;
 
 /// The annotation that holds a tag (OCI image-spec, annotations.md).
@@ -91,27 +92,11 @@ impl Layout {
         let path = self.blob_path(repository, &descriptor.digest);
         let folder = blob_folder(&path)?;
         let mut reader = source;
-        let partial = Partial::new(&folder)?;
-        let mut file = tokio::fs::File::from_std(partial.file.reopen()?);
+        let mut partial = Partial::new(&folder)?;
+        let mut file = tokio::fs::File::from_std(partial.file().try_clone()?);
         tokio::io::copy(&mut reader, &mut file).await?;
         file.sync_data().await?;
         partial.persist(&path)
-    }
-}
-
-/// A file on its way to its name.
-struct Partial {
-    file: tempfile::NamedTempFile,
-}
-
-impl Partial {
-    fn new(folder: &Path) -> Result<Self> {
-        Ok(Partial { file: tempfile::Builder::new().prefix(".partial-").tempfile_in(folder)? })
-    }
-
-    fn persist(self, path: &Path) -> Result<()> {
-        self.file.persist(path).map_err(|error| error.error)?;
-        Ok(())
     }
 }
 
@@ -126,8 +111,8 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().expect("a file is in a folder");
     fs_err::create_dir_all(folder)?;
     let mut partial = Partial::new(folder)?;
-    partial.file.write_all(bytes)?;
-    partial.file.as_file().sync_all()?;
+    partial.file().write_all(bytes)?;
+    partial.file().sync_all()?;
     partial.persist(path)?;
     File::open(folder)?.sync_all()?;
     Ok(())

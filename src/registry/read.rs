@@ -13,6 +13,7 @@ use super::{Manifest, Registry};
 use crate::error::{Error, Result};
 use crate::image::reference::{Repository, Version};
 use crate::image::{Content, Descriptor, Image, Layer, media_type};
+use crate::partial::Partial;
 use crate::progress::{Reporter, Task};
 
 /// How many layers come in at once.
@@ -210,8 +211,8 @@ impl Pull<'_> {
     /// The inner error is that of reading.
     async fn fetch(&self, layer: &Layer, path: &Path, task: &Task) -> Result<std::io::Result<()>> {
         let mut reader = self.registry.blob(self.repository, &layer.descriptor).await?;
-        let partial = tempfile::NamedTempFile::new_in(self.folder)?;
-        let mut file = tokio::fs::File::from_std(partial.reopen()?);
+        let mut partial = Partial::new(self.folder)?;
+        let mut file = tokio::fs::File::from_std(partial.file().try_clone()?);
         let mut buffer = vec![0; 256 * 1024];
         loop {
             match reader.read(&mut buffer).await {
@@ -224,7 +225,7 @@ impl Pull<'_> {
             }
         }
         file.flush().await?;
-        partial.persist(path).map_err(|error| error.error)?;
+        partial.persist(path)?;
         Ok(Ok(()))
     }
 }
