@@ -14,11 +14,11 @@ use crate::engine::daemon::Daemon;
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Login, Logins};
 use crate::error::{Error, Result};
-use crate::image::reference::{Reference, Repository, Tag, Version};
+use crate::image::reference::{DOCKER_HUB, Reference, Repository, Tag, Version};
 use crate::plan::{self, Request, Source, Start, Until};
 use crate::registry::Registry;
 use crate::registry::auth::docker_config::DockerConfig;
-use crate::registry::auth::{Environment, Known, LoginChain};
+use crate::registry::auth::{Environment, Known, LoginChain, normal_host};
 use crate::registry::ecr::{Ecr, EcrConfig, EcrLogins};
 use crate::registry::layout::Layout;
 use crate::registry::remote::retry::RetryPolicy;
@@ -55,7 +55,7 @@ pub struct Needs {
 impl Needs {
     /// What a request needs when it is going to be done.
     pub fn to_do(request: &Request) -> Self {
-        Needs { salt: SaltPolicy::CreateIfMissing, ..Needs::to_look(request) }
+        Needs { salt: SaltPolicy::DrawIfMissing, ..Needs::to_look(request) }
     }
 
     /// What a request needs when it is only looked at: nothing is written anywhere.
@@ -92,15 +92,22 @@ impl Needs {
 /// # Errors
 /// A secret that is missing or wrong, a backend that the configuration does not allow for.
 pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result<Parts> {
-    let secrets = secrets(&config, &needs).await?;
+    let (store, secrets) = secrets(&config, &needs).await?;
     let logins = logins(&config, &secrets, lookup).await?;
     let daemon = daemon(lookup)?;
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(daemon.clone(), &config.work_dir()));
-    let registry = registry(&config, logins.clone(), lookup).await?;
-    let deployer = deployer(&config, registry.as_ref(), daemon, &logins).await?;
+    let (registry, deployer) = match needs.until {
+        // A build needs no account anywhere.
+        Some(Until::Build) => (None, None),
+        _ => {
+            let registry = registry(&config, logins.clone(), lookup).await?;
+            let deployer = deployer(&config, registry.as_ref(), daemon, &logins).await?;
+            (Some(registry), deployer)
+        }
+    };
     let bases = bases(&config, &logins)?;
     let build_secrets = build_secrets(&config, &needs, lookup)?;
-    Ok(Parts { config, secrets, bases, engine, registry, deployer, build_secrets })
+    Ok(Parts { config, secrets, store, bases, engine, registry, deployer, build_secrets })
 }
 
 /// The secret store of a configuration.
@@ -125,12 +132,12 @@ async fn aws() -> SdkConfig {
     aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await
 }
 
-async fn secrets(config: &Config, needs: &Needs) -> Result<SecretSet> {
+async fn secrets(config: &Config, needs: &Needs) -> Result<(Option<Arc<dyn SecretStore>>, SecretSet)> {
     let mut names = needs.secrets(config);
     let login = config.secrets.as_ref().and_then(|secrets| secrets.files.get(ECS_CONFIG));
     let login = login.filter(|_| needs.wants_secrets() && !names.iter().any(|name| name == ECS_CONFIG));
     if names.is_empty() && login.is_none() {
-        return Ok(SecretSet::none());
+        return Ok((None, SecretSet::none()));
     }
     let store = store(config).await?;
     // One that no image holds is there for its login, and may be missing.
@@ -140,7 +147,8 @@ async fn secrets(config: &Config, needs: &Needs) -> Result<SecretSet> {
         names.push(ECS_CONFIG.to_owned());
     }
     let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::named(config, name)).collect();
-    pinned::read(store.as_ref(), &wanted, needs.salt).await
+    let secrets = pinned::read(store.as_ref(), &wanted, needs.salt).await?;
+    Ok((Some(store), secrets))
 }
 
 /// Where registry logins come from, first that is there (DESIGN: variables, Docker config, ecs.config).
@@ -172,12 +180,17 @@ fn docker_logins(host: Option<&str>, lookup: Lookup<'_>) -> Result<LoginChain> {
     Ok(LoginChain::none().then(Environment::new(lookup, host)?).then(DockerConfig::new(lookup)))
 }
 
-/// What `docker login` or the variables have for a registry, with the e-mail address.
+/// What the variables or `docker login` have for a registry. The variables are Docker Hub's first of all: for another
+/// registry they are asked last.
 ///
 /// # Errors
 /// A Docker config that cannot be read.
 pub async fn docker_login(host: &str, lookup: Lookup<'_>) -> Result<Option<Login>> {
-    Ok(docker_logins(Some(host), lookup)?.find(host).await?.map(|found| found.login))
+    let variables = Environment::new(lookup, Some(host))?;
+    let stored = LoginChain::none().then(DockerConfig::new(lookup));
+    let chain =
+        if normal_host(host) == DOCKER_HUB { stored.first(variables) } else { stored.then(variables) };
+    Ok(chain.find(host).await?.map(|found| found.login))
 }
 
 fn daemon(lookup: Lookup<'_>) -> Result<Daemon> {
@@ -378,7 +391,7 @@ pub async fn image_target(
     let config = config()?;
     let request = Request { start: Start::Registry, until: Until::Push, images: vec![text.to_owned()] };
     let _ = plan::select(&config, &request)?;
-    let secrets = secrets(&config, &Needs::to_look(&request)).await?;
+    let (_, secrets) = secrets(&config, &Needs::to_look(&request)).await?;
     let registry = registry(&config, logins(&config, &secrets, lookup).await?, lookup).await?;
     let repository = registry.repository(text)?;
     let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();

@@ -69,6 +69,21 @@ pub struct Login {
     pub password: Secret,
 }
 
+/// The user name that stands for an identity token in place of a password (Docker's credential helper protocol).
+const IDENTITY_TOKEN_USER: &str = "<token>";
+
+impl Login {
+    /// An identity token that a credential helper gave.
+    pub fn identity_token(token: Secret) -> Self {
+        Login { username: IDENTITY_TOKEN_USER.into(), password: token }
+    }
+
+    /// Whether the password is an identity token and the user name only says so.
+    pub fn is_identity_token(&self) -> bool {
+        self.username == IDENTITY_TOKEN_USER
+    }
+}
+
 /// Logins by registry host.
 pub type Logins = BTreeMap<String, Login>;
 

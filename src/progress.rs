@@ -72,12 +72,22 @@ pub enum Event {
         #[serde(skip_serializing_if = "String::is_empty")]
         detail: String,
     },
-    /// A line that a build step, a once-task or a container printed.
-    Log { subject: String, line: String },
+    /// A line that a build step, a once-task or a container printed, and where it printed it, as far as that is known.
+    Log { subject: String, line: String, stream: Stream },
     /// Something worth knowing.
     Note { text: String },
     /// Something that may be wrong.
     Warning { text: String },
+}
+
+/// Where a program prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// Its output; also where nobody can tell.
+    Stdout,
+    /// Its errors.
+    Stderr,
 }
 
 /// Takes events. Implementations must be quick and must not fail.
@@ -126,7 +136,12 @@ impl Reporter {
 
     /// Passes on a line that something printed.
     pub fn log(&self, subject: impl Into<String>, line: impl Into<String>) {
-        self.sink.event(Event::Log { subject: subject.into(), line: line.into() });
+        self.log_from(Stream::Stdout, subject, line);
+    }
+
+    /// Passes on a line that something printed to `stream`.
+    pub fn log_from(&self, stream: Stream, subject: impl Into<String>, line: impl Into<String>) {
+        self.sink.event(Event::Log { subject: subject.into(), line: line.into(), stream });
     }
 
     /// Says something worth knowing.

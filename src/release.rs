@@ -19,7 +19,7 @@ use crate::layer::bake::{BakedFile, bake};
 use crate::plan::{Plan, Request, Until};
 use crate::progress::{Reporter, Stage};
 use crate::registry::{Pushed, Registry, push, read};
-use crate::secret::{Secret, SecretSet};
+use crate::secret::{Secret, SecretSet, SecretStore, pinned};
 
 pub mod bases;
 pub mod journal;
@@ -38,19 +38,29 @@ pub struct Parts {
     pub config: Config,
     /// The secret files that this run needs, pinned. Empty when it needs none.
     pub secrets: SecretSet,
+    /// Where they are from; none when the run needs none.
+    pub store: Option<Arc<dyn SecretStore>>,
     /// Where bases come from, by name.
     pub bases: BTreeMap<String, bases::BaseSource>,
     /// What builds.
     pub engine: Arc<dyn Engine>,
-    /// Where images go.
-    pub registry: Arc<dyn Registry>,
-    /// Where they run; none when the configuration has no `[deploy]`.
+    /// Where images go; none when the run ends before that.
+    pub registry: Option<Arc<dyn Registry>>,
+    /// Where they run; none when the run ends before that, or the configuration has no `[deploy]`.
     pub deployer: Option<Arc<dyn Deployer>>,
     /// The values of `[build.secrets]`, by id.
     pub build_secrets: BTreeMap<String, Secret>,
 }
 
 impl Parts {
+    /// The registry.
+    ///
+    /// # Errors
+    /// The run was not to go that far.
+    pub fn registry(&self) -> Result<&dyn Registry> {
+        self.registry.as_deref().ok_or_else(|| Error::failed("this run is connected to no registry"))
+    }
+
     /// The deployer.
     ///
     /// # Errors
@@ -60,18 +70,18 @@ impl Parts {
     }
 }
 
-/// Does what `plan` says with what was `seen` when it was made.
+/// Does what `plan` says with what was `seen` when it was made, all under one `lock`.
 ///
 /// # Errors
 /// Those of the stages. `journal` then says what was done.
 pub async fn apply(
+    _lock: &lock::Lock,
     parts: &Parts,
     plan: &Plan,
     seen: observe::Seen,
     progress: &Reporter,
     journal: &Journal,
 ) -> Result<Summary> {
-    let _lock = lock::Lock::take(&parts.config)?;
     let mut stages = Stages { progress, journal, times: Vec::new() };
 
     let recipes = stages.run(Stage::Bases, recipe::recipes(parts, plan, &seen, progress)).await?;
@@ -80,7 +90,7 @@ pub async fn apply(
         return Ok(Summary::built(plan, built, stages.times));
     }
     let images = stages.run(Stage::Push, deliver(parts, built, &seen.platform, progress)).await?;
-    let baked = stages.run(Stage::Bake, async { bake_all(parts, images, &seen.secrets) }).await?;
+    let baked = stages.run(Stage::Bake, bake_all(parts, images, &seen.secrets)).await?;
     let pushed = stages.run(Stage::Push, push_all(parts, plan, baked, progress, journal)).await?;
     let mut summary = Summary::pushed(plan, &pushed);
     if let (Until::Deploy, Some(running)) = (plan.until, &seen.running) {
@@ -147,9 +157,10 @@ async fn deliver(
     progress: &Reporter,
 ) -> Result<Vec<Delivered>> {
     try_join_all(built.into_iter().map(async |built| {
-        let repository = parts.registry.repository(&built.image)?;
-        parts.registry.prepare(&repository).await?;
-        let image = if parts.registry.is_remote() && parts.engine.can_push_to(&repository.host) {
+        let registry = parts.registry()?;
+        let repository = registry.repository(&built.image)?;
+        registry.prepare(&repository).await?;
+        let image = if registry.is_remote() && parts.engine.can_push_to(&repository.host) {
             send_by_engine(parts, &built, &repository, platform, progress).await?
         } else {
             parts.engine.export(&built, progress).await?
@@ -170,7 +181,7 @@ async fn send_by_engine(
 ) -> Result<Image> {
     let tag: Tag = format!("build-{}", built.id.short()).parse()?;
     let version = Version::Tag(tag.clone());
-    let registry = parts.registry.as_ref();
+    let registry = parts.registry()?;
     if let Some(image) = read::read(registry, repository, &version, platform).await?
         && image.config_descriptor().digest == built.id
     {
@@ -193,7 +204,13 @@ async fn send_by_engine(
 }
 
 /// Puts the secret layer on each image that lists secrets.
-fn bake_all(parts: &Parts, images: Vec<Delivered>, secrets: &SecretSet) -> Result<Vec<Delivered>> {
+async fn bake_all(parts: &Parts, images: Vec<Delivered>, secrets: &SecretSet) -> Result<Vec<Delivered>> {
+    let bakes = |image: &Delivered| !parts.config.images[&image.built.image].bake.is_empty();
+    if let Some(store) = &parts.store
+        && images.iter().any(bakes)
+    {
+        pinned::keep_salt(store.as_ref(), &secrets.salt).await?;
+    }
     images
         .into_iter()
         .map(|delivered| {
@@ -221,7 +238,8 @@ fn bake_one(config: &Config, name: &str, image: &Image, secrets: &SecretSet) -> 
             value: file.value.clone(),
         });
     }
-    seam::append(image, bake(&files, &secrets.salt)?, &versions)
+    let salt = secrets.salt.value().ok_or_else(|| Error::failed("this run has no salt to bake with"));
+    salt.and_then(|salt| seam::append(image, bake(&files, salt)?, &versions))
         .map_err(|error| error.context(format!("cannot bake secrets into {name}")))
 }
 
@@ -244,20 +262,15 @@ async fn push_all(
 ) -> Result<Vec<PushedImage>> {
     try_join_all(images.into_iter().map(async |delivered| {
         let Delivered { built, repository, image } = delivered;
-        // Docker Hub makes a repository that is missing a public one; by now it is there, without secrets in it.
-        if !parts.config.images[&built.image].bake.is_empty()
-            && let Some(why) = parts.registry.exposed(&repository).await?
-        {
-            return Err(Error::refused(format!("{} was not pushed: {why}", built.image)).help(
-                "make the repository private in the registry's settings, then run the same command again",
-            ));
-        }
+        // Looked at again: Docker Hub makes a repository that is missing a public one, and by now it is there, without
+        // secrets in it.
+        observe::refuse_exposed(parts, parts.registry()?, &built.image, &repository).await?;
         let tag: Tag = match plan.tag() {
             Some(tag) => tag.parse()?,
             None => format!("changed-{}", image.digest().short()).parse()?,
         };
         let pushed =
-            push::push(&built.image, &image, parts.registry.as_ref(), &repository, &[tag], progress).await?;
+            push::push(&built.image, &image, parts.registry()?, &repository, &[tag], progress).await?;
         journal.did(format!("pushed {}", built.image));
         Ok(PushedImage { name: built.image.clone(), built, image, pushed })
     }))
@@ -291,6 +304,7 @@ async fn release(
 /// # Errors
 /// An image is not there.
 pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Reference>) -> Result<Release> {
+    let registry = parts.registry()?;
     let images = try_join_all(plan.images.iter().map(async |planned| {
         let name = &planned.image;
         let (repository, version) = match chosen.get(name) {
@@ -300,10 +314,9 @@ pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Referenc
                     Error::refused("the sources are in no commit, so there is no tag to find their images by")
                         .help(format!("name the image: --image {name}=REPOSITORY@sha256:…, or release it"))
                 })?;
-                (parts.registry.repository(name)?, Version::Tag(tag.parse()?))
+                (registry.repository(name)?, Version::Tag(tag.parse()?))
             }
         };
-        let registry = parts.registry.as_ref();
         let digest = registry.head(&repository, &version).await?.ok_or_else(|| {
             Error::refused(format!("there is no image {repository} {version}"))
                 .help("push it first with `imgforge push`")
@@ -320,7 +333,7 @@ pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Referenc
 /// # Errors
 /// The daemon's.
 pub async fn fetch(parts: &Parts, mut release: Release, progress: &Reporter) -> Result<Release> {
-    let registry = parts.registry.as_ref();
+    let registry = parts.registry()?;
     let compose =
         parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
     if registry.is_remote() || !compose {
@@ -352,7 +365,12 @@ pub async fn deploy(
     let prepared = deployer.prepare(release, running, progress).await?;
     if !prepared.unchanged {
         for task in parts.config.deploy.iter().flat_map(|deploy| &deploy.once) {
+            journal.once_task(&task.name);
             let exit = deployer.run_once(&prepared, task, progress).await;
+            // Of a task that could not be followed to its end nobody knows.
+            if exit.as_ref().map_or_else(|error| error.kind() != Kind::TimedOut, |_| true) {
+                journal.once_task_ended();
+            }
             let failed = match exit {
                 Ok(exit) if exit.code == 0 => {
                     journal.did(format!("ran {}", task.name));
@@ -393,9 +411,12 @@ pub async fn deploy(
 /// Looks, and makes the plan of `request`.
 ///
 /// # Errors
-/// What was asked for cannot be done.
+/// What was asked for cannot be done. Whatever failed, nothing was changed: it is [`Kind::Refused`].
 pub async fn plan(parts: &Parts, request: &Request) -> Result<(Plan, observe::Seen)> {
-    let (observed, seen) = observe::observe(parts, request).await?;
+    let (observed, seen) = observe::observe(parts, request).await.map_err(|error| match error.kind() {
+        Kind::Failed => error.with_kind(Kind::Refused),
+        _ => error,
+    })?;
     Ok((Plan::new(&parts.config, request, observed)?, seen))
 }
 

@@ -157,14 +157,35 @@ pub struct SecretFile {
 pub struct SecretSet {
     /// By name in `[secrets.files]`.
     pub files: BTreeMap<String, SecretFile>,
-    /// 32 random bytes that live in the store ([`pinned::SALT_OBJECT`]).
-    pub salt: Secret,
+    /// What makes digests tell nothing of what is in them.
+    pub salt: Salt,
+}
+
+/// 32 random bytes that live in the store ([`pinned::SALT_OBJECT`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Salt {
+    /// As the store has it.
+    Stored(Secret),
+    /// The store has none yet: [`pinned::keep_salt`] puts this one there before anything is baked with it.
+    Drawn(Secret),
+    /// The store has none, and the run only looks.
+    Missing,
+}
+
+impl Salt {
+    /// Its bytes, when there is one.
+    pub fn value(&self) -> Option<&Secret> {
+        match self {
+            Salt::Stored(value) | Salt::Drawn(value) => Some(value),
+            Salt::Missing => None,
+        }
+    }
 }
 
 impl SecretSet {
     /// No secret files at all.
     pub fn none() -> Self {
-        SecretSet { files: BTreeMap::new(), salt: Secret::new(Vec::new()) }
+        SecretSet { files: BTreeMap::new(), salt: Salt::Missing }
     }
 
     /// The versions that a run is pinned to, by name. This may be shown.

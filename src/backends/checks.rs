@@ -34,7 +34,8 @@ pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
     });
     checks.extend(secrets(config).await);
     // The auth data in ecs.config counts when it can be read; that it cannot is said by the check above.
-    let pinned = super::secrets(config, &everything).await.unwrap_or_else(|_| SecretSet::none());
+    let pinned = super::secrets(config, &everything).await;
+    let pinned = pinned.map_or_else(|_| SecretSet::none(), |(_, secrets)| secrets);
     match logins(config, &pinned, lookup).await {
         Ok(logins) => checks.extend(remote(config, logins, lookup).await),
         Err(error) => checks.push(Check::known("registry", error.into())),

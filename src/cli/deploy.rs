@@ -47,6 +47,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     }
     let request = Request { start: Start::Registry, until: Until::Deploy, images: names };
     let reporter = session.reporter();
+    let _lock = if args.dry_run { None } else { Some(session.lock()?) };
     let (parts, plan, seen) = session.plan(&request, Needs::to_look(&request)).await?;
     let found = release::find(&parts, &plan, &chosen).await?;
     if args.dry_run {
@@ -57,7 +58,6 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
         return result::print(session.output(), "deploy", &images, human);
     }
     let running = seen.running.ok_or_else(crate::plan::no_deploy)?;
-    let _lock = release::lock::Lock::take(&parts.config)?;
     session.journal().enter(Stage::Deploy);
     reporter.stage_started(Stage::Deploy);
     let start = std::time::Instant::now();

@@ -23,6 +23,7 @@ pub struct Args {
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let compose = backends::compose(&session.config()?, &super::session::environment_variable)?;
     let volumes = if args.volumes { Volumes::Remove } else { Volumes::Keep };
+    let _lock = if args.dry_run { None } else { Some(session.lock()?) };
     let described = compose.describe_down(volumes).await?;
     if !args.dry_run {
         compose.down(volumes, session.reporter()).await?;

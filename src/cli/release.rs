@@ -42,8 +42,10 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
 
 /// Plans and does what `request` asks for, and prints the summary.
 pub async fn apply(session: &Session, request: &Request) -> Result<()> {
+    let lock = session.lock()?;
     let (parts, plan, seen) = session.plan(request, Needs::to_do(request)).await?;
-    let summary = crate::release::apply(&parts, &plan, seen, session.reporter(), session.journal()).await?;
+    let summary =
+        crate::release::apply(&lock, &parts, &plan, seen, session.reporter(), session.journal()).await?;
     result::print(session.output(), "release", &summary, Human(&summary))
 }
 

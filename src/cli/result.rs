@@ -57,17 +57,15 @@ pub fn print_error(output: Output, error: &Error, journal: Option<String>) {
 }
 
 /// Prints text that may have many lines.
-fn text(text: String) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+fn text(mut text: String) -> Result<()> {
     if !text.is_empty() && !text.ends_with('\n') {
-        out.write_all(b"\n")?;
+        text.push('\n');
     }
-    Ok(out.flush()?)
+    bytes(text.as_bytes())
 }
 
 fn line(text: String) -> Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+    bytes(format!("{text}\n").as_bytes())
 }
 
 /// Prints bytes as they are; for `secrets get`.
@@ -76,6 +74,9 @@ fn line(text: String) -> Result<()> {
 /// stdout cannot be written.
 pub fn bytes(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    Ok(out.flush()?)
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Whoever reads has read enough: `imgforge inspect web | head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::plan::{Plan, Request};
 use crate::progress::{Reporter, Stage};
 use crate::release::journal::Journal;
+use crate::release::lock::Lock;
 use crate::release::observe::Seen;
 use crate::release::{self, Parts};
 
@@ -49,6 +50,11 @@ impl Session {
     /// imgforge.toml for the chosen environment.
     pub fn config(&self) -> Result<Config> {
         Config::load(&self.global.directory, self.global.environment.as_deref(), &environment_variable)
+    }
+
+    /// Keeps other runs out while this one changes something.
+    pub fn lock(&self) -> Result<Lock> {
+        Lock::take(&self.config()?)
     }
 
     /// Connects the backends that `needs` names.

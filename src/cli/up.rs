@@ -22,6 +22,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
         let described = compose.describe_up().await?;
         return result::print(session.output(), "up", &described, &described);
     }
+    let _lock = session.lock()?;
     let deployed = compose.up(session.reporter()).await?;
     let human = match &deployed.url {
         Some(url) => format!("{} at {url}", deployed.description),

@@ -12,14 +12,14 @@ use fs_err::tokio as fs;
 use self::follow::{End, Follower, names};
 use self::images::Images;
 use self::services::Services;
-use self::tool::{Compose, Said, Tool};
+use self::tool::{Compose, Tool};
 use super::{Deployed, Deployer, Prepared, Release, ReleasedImage, Running, TaskExit};
 use crate::config::{Config, OnceConfig};
 use crate::engine::Logins;
 use crate::engine::daemon::Daemon;
 use crate::engine::daemon::containers::{ContainerState, Health};
 use crate::error::{Error, Kind, Result};
-use crate::progress::{Reporter, Task};
+use crate::progress::{Reporter, Stream, Task};
 
 mod follow;
 mod images;
@@ -29,8 +29,6 @@ mod url;
 
 /// How many log lines of a lost container are shown.
 const LINES: usize = 20;
-/// How long the daemon may take to tell of an end that compose has told of already.
-const TELLING: Duration = Duration::from_secs(2);
 /// How the switch is made. Volumes and networks that are there stay.
 const UP: [&str; 3] = ["up", "--detach", "--remove-orphans"];
 
@@ -108,7 +106,7 @@ impl ComposeDeployer {
             arguments.push("--volumes");
         }
         let task = progress.task(&self.compose.project, "stop");
-        self.compose.run(tool, &arguments, &images, &|said| task.detail(said.text())).await?;
+        self.compose.run(tool, &arguments, &images, &|line| task.detail(line)).await?;
         task.done("");
         Ok(())
     }
@@ -241,7 +239,7 @@ impl ComposeDeployer {
         progress: &Reporter,
     ) -> Result<Deployed> {
         let task = progress.task(&self.compose.project, "start");
-        let started = self.compose.run(tool, &UP, images, &|said| task.detail(said.text())).await;
+        let started = self.compose.run(tool, &UP, images, &|line| task.detail(line)).await;
         if let Err(error) = started {
             // Compose waits for `depends_on` by itself, and says less of the container than its log does.
             for container in self.containers().await? {
@@ -301,30 +299,26 @@ impl ComposeDeployer {
     }
 
     /// Back to what ran before, or to nothing.
-    async fn go_back(
-        &self,
-        tool: Tool,
-        failed: &Images,
-        running: &Running,
-        cause: Error,
-        progress: &Reporter,
-    ) -> Error {
+    async fn go_back(&self, tool: Tool, failed: Failed, running: &Running, progress: &Reporter) -> Error {
         let project = &self.compose.project;
+        let Failed { images: failed, recorded, cause } = failed;
         let Some(previous) = &running.handle else {
             let stopped = self.down(Volumes::Keep, progress).await;
-            let forgotten = fs::remove_file(&self.record).await.map_err(Error::from);
+            // `up` goes on to start what was released before it was taken down.
+            let forgotten = match &recorded {
+                Some(recorded) => self.keep(recorded).await,
+                None => fs::remove_file(&self.record).await.map_err(Error::from),
+            };
             let error = match stopped.and(forgotten) {
-                Ok(()) => Error::failed(format!("the first deployment of {project} failed and was stopped")),
-                Err(_) => {
-                    Error::failed(format!("the first deployment of {project} failed and may still run"))
-                        .help("imgforge down")
-                }
+                Ok(()) => Error::failed(format!("the deployment of {project} failed and was stopped")),
+                Err(_) => Error::failed(format!("the deployment of {project} failed and may still run"))
+                    .help("imgforge down"),
             };
             return error.because(cause);
         };
         progress.note(format!("{project}: {}; going back", cause.what()));
         // An image that the previous release did not have yet keeps its new value: the compose file asks for it.
-        let previous = Images::from_env(previous).or(failed);
+        let previous = Images::from_env(previous).or(&failed);
         let back = async {
             self.keep(&previous).await?;
             let before = self.containers().await?;
@@ -346,6 +340,15 @@ impl ComposeDeployer {
             .because(cause),
         }
     }
+}
+
+/// A switch that failed.
+struct Failed {
+    /// What it was to.
+    images: Images,
+    /// What was on record before it.
+    recorded: Option<Images>,
+    cause: Error,
 }
 
 #[async_trait]
@@ -426,43 +429,38 @@ impl Deployer for ComposeDeployer {
             }
             self.daemon.remove_container(&container).await?;
         }
-        // Compose ends with the container's code, and with codes of its own: which one it was the daemon knows.
-        let end = tokio::spawn({
-            let (daemon, container) = (self.daemon.clone(), container.clone());
-            async move { daemon.end_of(&container).await }
-        });
-        // --rm also keeps the service's restart policy from starting a failed command again.
-        let mut arguments = vec!["run", "--rm", "-T", "--name", &container, &task.container];
+        // Detached, because what compose says of itself would be mixed into what the command prints, and its code into
+        // the command's. A one-off container is not started again, whatever the service's restart policy says.
+        let mut arguments = vec!["run", "--detach", "--name", &container, &task.container];
         arguments.extend(task.command.iter().map(String::as_str));
-        let show = |said: Said<'_>| {
-            if let Said::Program(line) = said {
-                progress.log(&task.name, line);
-            }
-        };
-        let ended = self.compose.stream(tool, &arguments, &images, &show).await;
-        let told = match &ended {
-            Ok(ended) if ended.status.success() => Some(0),
-            Ok(_) => tokio::time::timeout(TELLING, end).await.ok().and_then(|told| told.ok()?.ok()?),
-            Err(_) => None,
-        };
-        let ended = ended?;
-        match told {
-            Some(code) => Ok(TaskExit { code: u8::try_from(code).unwrap_or(u8::MAX) }),
-            None => {
-                Err(Error::failed(format!("{} could not be started", task.name))
-                    .because(ended.last.join("\n")))
-            }
+        let shown = progress.task(&task.name, "start");
+        let started = self.compose.run(tool, &arguments, &images, &|line| shown.detail(line)).await;
+        if let Err(error) = started {
+            self.daemon.remove_container(&container).await?;
+            return Err(Error::failed(format!("{} could not be started", task.name)).because(error));
         }
+        shown.done("");
+        let print = |stream: Stream, line: &str| progress.log_from(stream, &task.name, line);
+        if let Err(error) = self.daemon.follow_logs(&container, &print).await {
+            progress.warning(format!("what {} prints cannot be shown: {error}", task.name));
+        }
+        let code = self.daemon.exit_code(&container).await?;
+        self.daemon.remove_container(&container).await?;
+        Ok(TaskExit { code: u8::try_from(code).unwrap_or(u8::MAX) })
     }
 
     async fn apply(&self, prepared: &Prepared, running: &Running, progress: &Reporter) -> Result<Deployed> {
         let tool = self.compose.find().await?;
         let images = Images::from_env(&prepared.handle);
         let before = self.containers().await?;
+        let recorded = self.recorded().await?;
         self.keep(&images).await?;
         match self.switch(tool, &images, &before, progress).await {
             Ok(deployed) => Ok(deployed),
-            Err(cause) => Err(self.go_back(tool, &images, running, cause, progress).await),
+            Err(cause) => {
+                let failed = Failed { images, recorded, cause };
+                Err(self.go_back(tool, failed, running, progress).await)
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 pub mod address;
 pub mod containers;
 mod dial;
+mod output;
 pub(crate) mod registry;
 pub(crate) mod transport;
 

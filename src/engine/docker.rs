@@ -103,7 +103,18 @@ fn component(name: &str) -> String {
 #[async_trait]
 impl Engine for DockerEngine {
     async fn check(&self) -> Result<EngineInfo> {
-        Ok(self.info().await?.engine.clone())
+        let info = self.info().await?;
+        if info.containerd_store {
+            return Err(Error::refused(format!(
+                "{} keeps images in containerd's store, where an image's id is not its config's digest",
+                info.engine.description
+            ))
+            .help(
+                "turn it off in the daemon's configuration, \"features\": { \"containerd-snapshotter\": false } (Docker \
+                 Desktop: Settings, General), or point DOCKER_HOST at another daemon",
+            ));
+        }
+        Ok(info.engine.clone())
     }
 
     async fn build(&self, recipe: &Recipe, logins: &Logins, progress: &Reporter) -> Result<Built> {

@@ -38,10 +38,13 @@ pub struct SecretLayer {
 /// Makes the layer that holds `files`. Their order does not matter.
 ///
 /// # Errors
-/// No files, or a path that tar cannot hold.
+/// No files, no salt, or a path that tar cannot hold.
 pub fn bake(files: &[BakedFile], salt: &Secret) -> Result<SecretLayer> {
     if files.is_empty() {
         return Err(Error::failed("a secret layer without files makes no sense"));
+    }
+    if salt.is_empty() {
+        return Err(Error::failed("a secret layer without a salt would let anyone guess at what is in it"));
     }
     let mut files: Vec<&BakedFile> = files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -20,9 +20,6 @@ pub mod challenge;
 pub mod docker_config;
 pub mod token;
 
-/// The user name that stands for an identity token in place of a password (Docker's credential helper protocol).
-pub const IDENTITY_TOKEN_USER: &str = "<token>";
-
 /// Text of an answer or a file that is wiped when dropped.
 #[derive(Clone)]
 struct Hidden(Zeroizing<String>);

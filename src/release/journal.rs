@@ -9,6 +9,7 @@ use crate::progress::Stage;
 struct State {
     stage: Option<Stage>,
     done: Vec<String>,
+    at_work: Option<String>,
     switching: bool,
 }
 
@@ -29,6 +30,16 @@ impl Journal {
     /// A piece of work is done: `pushed web`.
     pub fn did(&self, what: impl Into<String>) {
         self.with(|state| state.done.push(what.into()));
+    }
+
+    /// A once-task begins, which goes on by itself when this run ends early.
+    pub fn once_task(&self, name: &str) {
+        self.with(|state| state.at_work = Some(name.to_owned()));
+    }
+
+    /// It has ended.
+    pub fn once_task_ended(&self) {
+        self.with(|state| state.at_work = None);
     }
 
     /// From here on the service may have been changed.
@@ -55,6 +66,9 @@ impl fmt::Display for Journal {
                 false => state.done.join(", "),
             };
             write!(f, "done: {done}. ")?;
+            if let Some(name) = &state.at_work {
+                write!(f, "Once-task {name} was at work and may still be. ")?;
+            }
             match state.switching {
                 true => f.write_str("The service was being switched: see what runs with `imgforge plan`, then run the same command again."),
                 false => f.write_str(
@@ -81,6 +95,10 @@ mod tests {
             text.starts_with("done: built web, built nginx. The running service was not touched"),
             "{text}"
         );
+        journal.once_task("migrate");
+        assert!(journal.to_string().contains("Once-task migrate was at work and may still be."));
+        journal.once_task_ended();
+        assert!(!journal.to_string().contains("migrate"));
         journal.switching();
         assert!(journal.to_string().contains("The service was being switched"));
         journal.switched_back();

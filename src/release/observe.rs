@@ -10,9 +10,12 @@ use futures_util::try_join;
 use super::bases::{self, ReadyBase};
 use super::{Parts, source};
 use crate::deploy::Running;
+use crate::digest::Digest;
 use crate::engine::Logins;
 use crate::error::{Error, Result};
+use crate::image::reference::Repository;
 use crate::plan::{self, Observed, PlannedDeploy, Request, Start, Until};
+use crate::registry::Registry;
 use crate::secret::SecretSet;
 
 /// What was seen, for the stages that come after the plan.
@@ -61,9 +64,11 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
 
     let mut repositories = BTreeMap::new();
     if request.until != Until::Build {
+        let registry = parts.registry()?;
         for name in &images {
-            repositories.insert(name.clone(), parts.registry.repository(name)?.to_string());
+            repositories.insert(name.clone(), registry.repository(name)?);
         }
+        lets_us_in(parts, registry, &repositories).await?;
     }
     let mut seen = BTreeMap::new();
     for (image, repository) in &repositories {
@@ -92,9 +97,48 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
     }
     let secrets = parts.secrets.clone();
     let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
+    let repositories =
+        repositories.into_iter().map(|(image, repository)| (image, repository.to_string())).collect();
     let observed =
         Observed { source, secrets: versions, bases: planned_bases, repositories, running: planned_deploy };
     Ok((observed, Seen { secrets, bases: ready, logins, running, platform }))
+}
+
+/// Whether the registry answers and lets us in, which is cheaper to learn now than after a build.
+///
+/// # Errors
+/// It does not.
+async fn lets_us_in(
+    parts: &Parts,
+    registry: &dyn Registry,
+    repositories: &BTreeMap<String, Repository>,
+) -> Result<()> {
+    // A blob that nobody has: the answer is one small request away.
+    let nobodys = Digest::of(b"imgforge preflight");
+    try_join_all(repositories.iter().map(async |(image, repository)| {
+        let asked = registry.has_blob(repository, &nobodys).await;
+        asked.map_err(|error| error.context(format!("{image} could not be pushed to {repository}")))?;
+        refuse_exposed(parts, registry, image, repository).await
+    }))
+    .await
+    .map(drop)
+}
+
+/// Secrets go into no repository that anyone can read.
+pub(super) async fn refuse_exposed(
+    parts: &Parts,
+    registry: &dyn Registry,
+    image: &str,
+    repository: &Repository,
+) -> Result<()> {
+    if parts.config.images[image].bake.is_empty() {
+        return Ok(());
+    }
+    match registry.exposed(repository).await? {
+        None => Ok(()),
+        Some(why) => Err(Error::refused(format!("{image} was not pushed: {why}"))
+            .help("make the repository private in the registry's settings, then run the same command again")),
+    }
 }
 
 /// The files that imgforge.toml names are there.

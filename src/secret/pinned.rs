@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use super::{Listed, Object, Secret, SecretFile, SecretSet, SecretStore, Version, ecs_config, python};
+use super::{Listed, Object, Salt, Secret, SecretFile, SecretSet, SecretStore, Version, ecs_config, python};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The object that holds the salt of secret layers and fingerprints, kept beside the secrets.
 pub const SALT_OBJECT: &str = "imgforge.salt";
@@ -15,12 +15,12 @@ const SALT_BYTES: usize = 32;
 /// The version of a file in a store without versions, while there is no salt to make a fingerprint with.
 const UNSALTED: &str = "unsalted";
 
-/// Whether a missing salt is made.
+/// What is done about a missing salt. Reading writes nothing in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaltPolicy {
-    /// It is made when it is missing.
-    CreateIfMissing,
-    /// Nothing is written. Without a salt the set has an empty one, which no layer can be baked with.
+    /// A new one is drawn, for [`keep_salt`].
+    DrawIfMissing,
+    /// The set has none, and no layer can be baked with it.
     ReadOnly,
 }
 
@@ -82,7 +82,7 @@ impl Wanted {
     }
 }
 
-/// Reads what is wanted, all at once, and checks each file by its kind. The salt is made only when all are good.
+/// Reads what is wanted, all at once, and checks each file by its kind.
 ///
 /// # Errors
 /// A file that is missing, empty or malformed, always by name and never with what is in it; a salt of a wrong size.
@@ -98,9 +98,9 @@ pub async fn read(store: &dyn SecretStore, wanted: &[Wanted], salt: SaltPolicy) 
         found.push((wanted, object));
     }
     let salt = match (salt_read?, salt) {
-        (Some(object), _) => sized(store, object.value)?,
-        (None, SaltPolicy::CreateIfMissing) => make_salt(store).await?,
-        (None, SaltPolicy::ReadOnly) => Secret::new(Vec::new()),
+        (Some(object), _) => Salt::Stored(sized(store, object.value)?),
+        (None, SaltPolicy::DrawIfMissing) => Salt::Drawn(draw_salt()?),
+        (None, SaltPolicy::ReadOnly) => Salt::Missing,
     };
     let mut files = BTreeMap::new();
     for (wanted, Object { value, version }) in found {
@@ -125,10 +125,8 @@ async fn read_one(store: &dyn SecretStore, wanted: &Wanted) -> Result<Option<Obj
 }
 
 /// What tells contents of one object apart, in 12 hex digits. Salted, so that it tells nothing of a short secret.
-fn fingerprint(salt: &Secret, object: &str, value: &Secret) -> Version {
-    if salt.is_empty() {
-        return Version(UNSALTED.into());
-    }
+fn fingerprint(salt: &Salt, object: &str, value: &Secret) -> Version {
+    let Some(salt) = salt.value() else { return Version(UNSALTED.into()) };
     let digest = salt.hmac(&[b"imgforge fingerprint 1", object.as_bytes(), value.expose()]);
     Version(hex::encode(&digest[..6]))
 }
@@ -195,20 +193,28 @@ pub fn check(store: &dyn SecretStore, wanted: &Wanted, value: &Secret) -> Result
     Ok(())
 }
 
-/// Writes a new salt. Of several processes that do so at once one wins, and all go on with the winner's.
-async fn make_salt(store: &dyn SecretStore) -> Result<Secret> {
+fn draw_salt() -> Result<Secret> {
     let mut bytes = vec![0; SALT_BYTES];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::failed("the system gives no random bytes").because(error))?;
-    let salt = Secret::new(bytes);
-    if store.create(SALT_OBJECT, &salt).await? {
-        return Ok(salt);
+    Ok(Secret::new(bytes))
+}
+
+/// Puts a salt that was drawn into the store; nothing happens when it came from there. To be called when everything that
+/// could be refused was looked at, and before anything is baked.
+///
+/// # Errors
+/// [`Kind::Locked`] when another run has put one there meanwhile: the versions that this run shows are salted with its own.
+pub async fn keep_salt(store: &dyn SecretStore, salt: &Salt) -> Result<()> {
+    let Salt::Drawn(salt) = salt else { return Ok(()) };
+    if store.create(SALT_OBJECT, salt).await? {
+        return Ok(());
     }
-    match store.get(SALT_OBJECT, None).await? {
-        Some(object) => sized(store, object.value),
-        None => Err(Error::failed(format!("{SALT_OBJECT} in {} comes and goes", store.describe()))
-            .help("run the same command again")),
-    }
+    Err(Error::new(
+        Kind::Locked,
+        format!("another run has written {SALT_OBJECT} to {} meanwhile", store.describe()),
+    )
+    .help("run the same command again: it goes on with that one"))
 }
 
 fn sized(store: &dyn SecretStore, salt: Secret) -> Result<Secret> {
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn fingerprints_depend_on_salt_name_and_content() {
-        let salt = |byte| Secret::new(vec![byte; SALT_BYTES]);
+        let salt = |byte| Salt::Stored(Secret::new(vec![byte; SALT_BYTES]));
         let value = |text: &str| Secret::new(text.into());
         let one = fingerprint(&salt(1), "a", &value("x"));
         assert_eq!(one, fingerprint(&salt(1), "a", &value("x")));

@@ -94,7 +94,7 @@ impl Recorder {
     fn lines(&self, of: &str) -> Vec<String> {
         let events = self.0.lock().unwrap();
         let lines = events.iter().filter_map(|event| match event {
-            Event::Log { subject, line } if subject == of => Some(line.clone()),
+            Event::Log { subject, line, .. } if subject == of => Some(line.clone()),
             _ => None,
         });
         lines.collect()

@@ -79,13 +79,13 @@ fn a_once_task_in_an_unknown_container_is_refused_before_anything() {
 }
 
 #[test]
-fn a_registry_that_is_down_fails_before_the_service_is_touched() {
+fn a_registry_that_is_down_is_found_before_anything_is_built() {
     let tiny = released();
     let containers = tiny.containers();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     edit(&tiny, "imgforge.toml", "oci:.imgforge/images", &format!("{closed}/tiny"));
-    let ended = tiny.program().run(&["release"]).failed(1, &closed.to_string());
-    assert!(ended.stderr.contains("was not touched"), "{}", ended.stderr);
+    let ended = tiny.program().run(&["release"]).failed(6, &closed.to_string());
+    assert!(!ended.stderr.contains("== build"), "{}", ended.stderr);
     assert_eq!(tiny.containers(), containers);
 }
 
@@ -118,7 +118,7 @@ fn a_full_disk_is_said_in_plain_words_and_nothing_half_written_is_kept() {
     let noise: Vec<u8> =
         (0..4_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 7) as u8).collect();
     std::fs::write(tiny.path().join("www/noise"), noise).unwrap();
-    let script = "mount -t tmpfs -o size=2m none .imgforge && \"$0\" push; code=$?; find .imgforge -name '*.tmp' -o -name '.tmp*'; exit $code";
+    let script = "mount -t tmpfs -o size=2m none .imgforge && \"$0\" push; code=$?; find .imgforge -name '.partial-*'; exit $code";
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c", script, crate::support::program::BINARY]);
     let done = command.current_dir(tiny.path()).output().unwrap();

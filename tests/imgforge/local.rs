@@ -36,9 +36,9 @@ fn a_release_serves_what_only_the_secret_file_knows_and_a_second_one_changes_not
         inspected.contains("secret layer") && inspected.contains("secret    server_settings"),
         "{inspected}"
     );
-    let run = tiny.program().run(&["run", "web", "--", "sh", "-c", "echo out; exit 7"]);
-    // docker-compose 1.29 mixes words of its own into what the container prints.
-    assert!(run.code == 7 && run.stdout.lines().any(|line| line == "out"), "{run:?}");
+    let run = tiny.program().run(&["run", "web", "--", "sh", "-c", "echo out; echo problem >&2; exit 7"]);
+    assert_eq!((run.code, run.stdout.as_str()), (7, "out\n"), "{run:?}");
+    assert!(run.stderr.lines().any(|line| line == "problem"), "{run:?}");
 
     tiny.program().run(&["down"]).ok();
     assert_eq!(tiny.containers(), [] as [String; 0]);

@@ -113,7 +113,7 @@ impl Progress for Bars {
             }
             // A build says hundreds of lines; its bar shows the step, and a failing step's error its last ones. What
             // once-tasks and the service say is shown whole.
-            Event::Log { subject, line } => {
+            Event::Log { subject, line, .. } => {
                 if !matches!(state.stage, Some(Stage::Build | Stage::Bases)) {
                     let line = console::strip_ansi_codes(&line);
                     self.say(format!("   {} {}", pad(&subject, SUBJECT), style(line).dim().for_stderr()));

@@ -73,7 +73,7 @@ impl Progress for Plain {
                 let Some(Running { subject, what, bytes, start }) = running.remove(&task) else { return };
                 ended(&subject, &what, bytes, outcome, &detail, start.elapsed().as_millis() as u64)
             }
-            Event::Log { subject, line } => format!("{subject} | {}", console::strip_ansi_codes(&line)),
+            Event::Log { subject, line, .. } => format!("{subject} | {}", console::strip_ansi_codes(&line)),
             Event::Note { text } => format!("note: {text}"),
             Event::Warning { text } => format!("warning: {text}"),
         };

@@ -39,6 +39,13 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
         Error::refused(format!("there is no login for {}", args.registry))
             .help("set DOCKER_USER and DOCKER_PASS, or run `docker login` first")
     })?;
+    if login.is_identity_token() {
+        return Err(Error::refused(format!(
+            "the login for {} is an identity token, which the ECS agent cannot use",
+            args.registry
+        ))
+        .help("set DOCKER_USER and DOCKER_PASS (an access token of the account will do)"));
+    }
     let object = super::get::object(&config, &args.name);
     let existing = store.get(&object, None).await?.map(|object| object.value);
     let who = format!("{} at {}", login.username, args.registry);

@@ -39,47 +39,6 @@ pub struct Tool {
 const TOOLS: [Tool; 2] =
     [Tool { program: "docker", leading: &["compose"] }, Tool { program: "docker-compose", leading: &[] }];
 
-/// A line that a command printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said<'a> {
-    /// By compose, about what it does.
-    Compose(&'a str),
-    /// By the program that it runs.
-    Program(&'a str),
-}
-
-impl<'a> Said<'a> {
-    /// Compose tells what it does on stderr, where the program's own words come too. It is known by its forms: the
-    /// first generation's `Creating shop_web_run ... done`, the second's ` Container shop-web-1  Created`.
-    fn on_stderr(line: &'a str) -> Self {
-        let first = ["Creating ", "Starting ", "Recreating ", "Removing ", "Stopping ", "Pulling "];
-        let second = [" Container ", " Network ", " Volume ", " Image ", "[+] "];
-        let parts = line.ends_with(" ...") || line.ends_with("... done") || line.contains(" with ");
-        if second.iter().any(|form| line.starts_with(form))
-            || parts && first.iter().any(|form| line.starts_with(form))
-        {
-            Said::Compose(line)
-        } else {
-            Said::Program(line)
-        }
-    }
-
-    /// Its words.
-    pub fn text(self) -> &'a str {
-        match self {
-            Said::Compose(text) | Said::Program(text) => text,
-        }
-    }
-}
-
-/// How a command ended, with its last lines.
-pub struct Ended {
-    /// Its code.
-    pub status: ExitStatus,
-    /// What it printed last.
-    pub last: Vec<String>,
-}
-
 impl Compose {
     /// Finds the program and the compose file.
     ///
@@ -152,7 +111,9 @@ impl Compose {
         Err(failed(arguments, output.status, &said.lines().map(str::to_owned).collect::<Vec<_>>()))
     }
 
-    /// Runs a command that changes something; each line that it prints goes to `line`.
+    /// Runs a command that changes something; each line that compose prints about it goes to `line`.
+    ///
+    /// It is not killed when this is dropped: what compose has begun should come to its end.
     ///
     /// # Errors
     /// As [`Compose::ask`].
@@ -161,57 +122,32 @@ impl Compose {
         tool: Tool,
         arguments: &[&str],
         images: &Images,
-        line: &(dyn Fn(Said<'_>) + Sync),
+        line: &(dyn Fn(&str) + Sync),
     ) -> Result<()> {
-        let ended = self.stream(tool, arguments, images, line).await?;
-        if ended.status.success() { Ok(()) } else { Err(failed(arguments, ended.status, &ended.last)) }
-    }
-
-    /// Runs a command whose code is an answer; each line that it prints goes to `line`.
-    ///
-    /// It is not killed when this is dropped: what compose has begun (a migration, say) should come to its end.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub async fn stream(
-        &self,
-        tool: Tool,
-        arguments: &[&str],
-        images: &Images,
-        line: &(dyn Fn(Said<'_>) + Sync),
-    ) -> Result<Ended> {
         let mut child = self.command(tool, arguments, images).spawn()?;
         let (sender, mut lines) = mpsc::channel(64);
         if let Some(out) = child.stdout.take() {
-            tokio::spawn(pass_on(out, Source::Stdout, sender.clone()));
+            tokio::spawn(pass_on(out, sender.clone()));
         }
         if let Some(err) = child.stderr.take() {
-            tokio::spawn(pass_on(err, Source::Stderr, sender.clone()));
+            tokio::spawn(pass_on(err, sender.clone()));
         }
         drop(sender);
         let mut last = Vec::new();
-        while let Some((source, text)) = lines.recv().await {
-            line(match source {
-                Source::Stdout => Said::Program(&text),
-                Source::Stderr => Said::on_stderr(&text),
-            });
+        while let Some(text) = lines.recv().await {
+            line(&text);
             if last.len() == TOLD {
                 last.remove(0);
             }
             last.push(text);
         }
-        Ok(Ended { status: child.wait().await?, last })
+        let status = child.wait().await?;
+        if status.success() { Ok(()) } else { Err(failed(arguments, status, &last)) }
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    Stdout,
-    Stderr,
-}
-
 /// Sends each line on. A program that prints something else than UTF-8 is read all the same.
-async fn pass_on(stream: impl AsyncRead + Unpin, source: Source, lines: mpsc::Sender<(Source, String)>) {
+async fn pass_on(stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes).await.is_ok_and(|read| read > 0) {
@@ -219,7 +155,7 @@ async fn pass_on(stream: impl AsyncRead + Unpin, source: Source, lines: mpsc::Se
         bytes.clear();
         if !text.is_empty() {
             // Read on when nobody listens any more: a closed pipe would end the program.
-            let _ = lines.send((source, text)).await;
+            let _ = lines.send(text).await;
         }
     }
 }
@@ -229,26 +165,4 @@ fn failed(arguments: &[&str], status: ExitStatus, said: &[String]) -> Error {
     let said = &said[said.len().saturating_sub(TOLD)..];
     let error = Error::failed(format!("compose {what} failed ({status})"));
     if said.is_empty() { error } else { error.because(said.join("\n")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn composes_own_words_are_known_by_their_forms() {
-        let compose = [
-            "Creating network \"shop_default\" with the default driver",
-            "Creating shop_web_1 ... done",
-            "Creating shop_web_run ...",
-            " Container shop-db-1  Created",
-            "[+] Running 1/1",
-        ];
-        for line in compose {
-            assert_eq!(Said::on_stderr(line), Said::Compose(line));
-        }
-        for line in ["Creating the first user", "No such file", "  Applying shop.0001_initial... OK"] {
-            assert_eq!(Said::on_stderr(line), Said::Program(line));
-        }
-    }
 }

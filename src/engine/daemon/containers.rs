@@ -1,13 +1,11 @@
-//! What runs in a daemon: containers of a compose project and what they printed.
+//! What runs in a daemon: containers of a compose project.
 
 use std::collections::HashMap;
 
 use bollard::models::HealthStatusEnum;
 use bollard::query_parameters::{
-    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
-use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::Daemon;
@@ -156,41 +154,5 @@ impl Daemon {
             Ok(()) | Err(DockerResponseServerError { status_code: 404, .. }) => Ok(()),
             Err(error) => Err(self.error(&format!("remove the container {name}"), error)),
         }
-    }
-
-    /// The last lines that a container printed, stdout and stderr together.
-    ///
-    /// # Errors
-    /// There is no such container.
-    pub async fn logs_tail(&self, container: &str, lines: usize) -> Result<Vec<String>> {
-        let options =
-            LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
-        let mut output = self.docker.logs(container, Some(options));
-        let mut text = Vec::new();
-        while let Some(part) = output.next().await {
-            let part = part.map_err(|error| self.error(&format!("read the logs of {container}"), error))?;
-            text.extend_from_slice(&part.into_bytes());
-        }
-        let text = String::from_utf8_lossy(&text);
-        Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
-    }
-
-    /// Waits until a container of this name, which need not be there yet, has ended; its exit code. For containers
-    /// that are removed as soon as they end. `None` when the daemon stops telling.
-    ///
-    /// # Errors
-    /// The daemon cannot be asked.
-    pub async fn end_of(&self, name: &str) -> Result<Option<i64>> {
-        let filters = HashMap::from([
-            ("type", vec!["container".to_owned()]),
-            ("event", vec!["die".to_owned()]),
-            ("container", vec![name.to_owned()]),
-        ]);
-        let options = EventsOptionsBuilder::default().filters(&filters).build();
-        let mut events = std::pin::pin!(self.docker.events(Some(options)));
-        let Some(event) = events.next().await else { return Ok(None) };
-        let event = event.map_err(|error| self.error(&format!("follow the container {name}"), error))?;
-        let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
-        Ok(attributes.get("exitCode").and_then(|code| code.parse().ok()))
     }
 }

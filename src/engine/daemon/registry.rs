@@ -124,10 +124,20 @@ pub(crate) fn request(path: &str, login: Option<&Login>, host: &str) -> Request<
 
 /// How the daemon takes a login.
 pub(crate) fn credentials(login: &Login, host: &str) -> DockerCredentials {
+    let password = || Some(String::from_utf8_lossy(login.password.expose()).into_owned());
+    let serveraddress = Some(server(host).to_owned());
+    // What credential helpers give in place of a password has a field of its own.
+    if login.is_identity_token() {
+        return DockerCredentials {
+            identitytoken: password(),
+            serveraddress,
+            ..DockerCredentials::default()
+        };
+    }
     DockerCredentials {
         username: Some(login.username.clone()),
-        password: Some(String::from_utf8_lossy(login.password.expose()).into_owned()),
-        serveraddress: Some(server(host).to_owned()),
+        password: password(),
+        serveraddress,
         ..DockerCredentials::default()
     }
 }

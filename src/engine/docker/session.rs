@@ -148,7 +148,11 @@ impl Auth for Credentials {
         // No login is an empty one: the registry may be open.
         let answer =
             self.0.get(host).map_or_else(CredentialsResponse::default, |login| CredentialsResponse {
-                username: login.username.clone(),
+                // An identity token comes without a user (moby/buildkit, session/auth/authprovider).
+                username: match login.is_identity_token() {
+                    true => String::new(),
+                    false => login.username.clone(),
+                },
                 secret: String::from_utf8_lossy(login.password.expose()).into_owned(),
             });
         Ok(Response::new(answer))

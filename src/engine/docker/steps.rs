@@ -56,16 +56,31 @@ impl Step {
     }
 }
 
+/// The parts of a secret's line that a step may print by themselves: the whole, the value of `name = value`, the password
+/// of a URL.
+fn telling(line: &str) -> Vec<&str> {
+    let line = line.trim();
+    let value = line.split_once('=').map(|(_, value)| value.trim().trim_matches(['"', '\'']));
+    let password = line
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'))
+        .and_then(|(user, _)| user.split_once(':'))
+        .map(|(_, password)| password);
+    [Some(line), value, password].into_iter().flatten().collect()
+}
+
 impl<'a> Steps<'a> {
     pub(super) fn new(recipe: &'a Recipe, task: &'a Task, progress: &'a Reporter) -> Self {
         let small = recipe.secrets.values().filter(|secret| secret.len() <= MASKED_SECRET);
-        let masked = small
+        let mut masked = small
             .flat_map(|secret| {
                 let text = String::from_utf8_lossy(secret.expose()).into_owned();
-                text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+                text.lines().flat_map(telling).map(str::to_owned).collect::<Vec<_>>()
             })
-            .filter(|line| line.len() >= MASKED_WORD)
-            .collect();
+            .filter(|part| part.len() >= MASKED_WORD)
+            .collect::<Vec<_>>();
+        // The longest first: what is left of a masked part would tell of the rest.
+        masked.sort_by_key(|part| std::cmp::Reverse(part.len()));
         Steps { image: &recipe.image, task, progress, masked, steps: HashMap::new() }
     }
 
@@ -256,13 +271,20 @@ mod tests {
 
     #[test]
     fn build_secrets_are_masked_in_what_steps_print() {
-        let ((), lines) = with_steps("https://user:canary@index.example.com/simple\nshort\n", |mut steps| {
-            steps.told(&Told { key: "a", name: "[1/1] RUN pip", started: true, ..Told::default() });
-            steps.printed("a", "Looking in: https://user:canary@in");
-            steps.printed("a", "dex.example.com/simple\r\n10 %\r100 %\nshort\n");
-            steps.printed("a", "\u{1b}[91mred\n\u{1b}[0m\n\nend");
-            steps.ended("a");
-        });
-        assert_eq!(lines, ["[1/1] RUN pip", "Looking in: ***", "100 %", "short", "red", "", "end"]);
+        let ((), lines) = with_steps(
+            "token = 'hunter22'\nhttps://user:canary@index.example.com/simple\nshort\n",
+            |mut steps| {
+                steps.told(&Told { key: "a", name: "[1/1] RUN pip", started: true, ..Told::default() });
+                steps.printed("a", "Looking in: https://user:canary@in");
+                steps.printed("a", "dex.example.com/simple\r\n10 %\r100 %\nshort\n");
+                steps.printed("a", "hunter22 and canary\n");
+                steps.printed("a", "\u{1b}[91mred\n\u{1b}[0m\n\nend");
+                steps.ended("a");
+            },
+        );
+        assert_eq!(
+            lines,
+            ["[1/1] RUN pip", "Looking in: ***", "100 %", "short", "*** and ***", "red", "", "end"]
+        );
     }
 }

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::{Hidden, IDENTITY_TOKEN_USER, LoginSource, normal_host};
+use super::{Hidden, LoginSource, normal_host};
 use crate::engine::Login;
 use crate::error::{Error, Result};
 use crate::image::reference::DOCKER_HUB;
@@ -175,7 +175,7 @@ impl Entry {
             text.as_ref().map(|text| text.0.as_str()).filter(|text| !text.is_empty())
         }
         if let Some(token) = filled(&self.identitytoken) {
-            return Ok(Some(login(IDENTITY_TOKEN_USER, token.as_bytes())));
+            return Ok(Some(Login::identity_token(Secret::new(token.as_bytes().to_vec()))));
         }
         if let Some(auth) = filled(&self.auth) {
             let bad = || {

@@ -16,7 +16,7 @@ use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use super::challenge::{Bearer, Challenge};
-use super::{Found, Hidden, IDENTITY_TOKEN_USER, LoginChain};
+use super::{Found, Hidden, LoginChain};
 use crate::engine::Login;
 use crate::error::{Error, Result};
 use crate::registry::remote::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
@@ -168,7 +168,7 @@ impl Authenticator {
             Error::failed(format!("{host} names a token server that is no URL")).because(error)
         })?;
         let request = match &login {
-            Some(found) if found.login.username == IDENTITY_TOKEN_USER => {
+            Some(found) if found.login.is_identity_token() => {
                 self.by_identity_token(&realm, bearer, scopes, &found.login)?
             }
             other => self.by_password(&realm, bearer, scopes, other.as_ref())?,

@@ -88,7 +88,7 @@ impl Project {
     /// What containers and once-tasks printed, as far as it was shown: `SUBJECT: LINE`.
     pub fn shown(&self) -> Vec<String> {
         let line = |event| match event {
-            Event::Log { subject, line } => Some(format!("{subject}: {line}")),
+            Event::Log { subject, line, .. } => Some(format!("{subject}: {line}")),
             _ => None,
         };
         self.recorder.events().into_iter().filter_map(line).collect()

@@ -10,7 +10,7 @@ use imgforge::image::reference::Version;
 use imgforge::image::{Content, Kind};
 use imgforge::progress::Reporter;
 use imgforge::registry::Registry;
-use imgforge::registry::auth::{IDENTITY_TOKEN_USER, LoginChain};
+use imgforge::registry::auth::LoginChain;
 use imgforge::registry::push::push;
 use imgforge::registry::read::read;
 
@@ -90,7 +90,7 @@ async fn one_token_serves_a_whole_push() {
 async fn an_identity_token_is_exchanged() {
     let tokens = TokenServer::start("me", PASSWORD, "shop/").await;
     let server = OciRegistry::token(&tokens);
-    let registry = remote(&server.host, known(&server.host, IDENTITY_TOKEN_USER, PASSWORD));
+    let registry = remote(&server.host, known(&server.host, "<token>", PASSWORD));
     try_push(&registry, "web").await.unwrap();
     assert_eq!(tokens.seen()[0].scopes, ["repository:shop/web:pull,push"]);
 }

@@ -70,11 +70,11 @@ impl Hub {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_in_the_variables_pushes_with_tokens_and_a_wrong_one_is_told() {
     let hub = Hub::start().await;
-    let missing = hub.program().run(&["push"]).failed(1, "wants a login and none was found");
+    let missing = hub.program().run(&["push"]).failed(6, "wants a login and none was found");
     for place in ["DOCKER_USER and DOCKER_PASS", "Docker config"] {
         assert!(missing.stderr.contains(place), "{place} is not in\n{}", missing.stderr);
     }
-    let wrong = hub.with_login("another-password").run(&["push"]).failed(1, "does not accept the login");
+    let wrong = hub.with_login("another-password").run(&["push"]).failed(6, "does not accept the login");
     assert!(wrong.stderr.contains("from DOCKER_USER and DOCKER_PASS"), "{}", wrong.stderr);
     assert!(!wrong.stderr.contains("another-password"), "{}", wrong.stderr);
     assert_eq!(hub.registry.blobs(), []);
@@ -105,7 +105,7 @@ async fn a_login_that_only_the_buckets_ecs_config_has_is_enough() {
     assert!(doctor.stdout.contains("the auth data in ecs.config"), "{}", doctor.stdout);
 
     hub.with_login("another-password").run(&arguments).ok();
-    let wrong = hub.program().run(&["push"]).failed(1, "does not accept the login");
+    let wrong = hub.program().run(&["push"]).failed(6, "does not accept the login");
     assert!(wrong.stderr.contains("the auth data in ecs.config"), "{}", wrong.stderr);
 }
 
@@ -120,7 +120,7 @@ async fn a_base_in_a_private_registry_is_pinned_and_built_on_with_the_docker_log
         .with("IMGFORGE_ENV", "private")
         .with("REGISTRY", &registry.host)
         .with("DOCKER_CONFIG", home.path().to_str().unwrap());
-    let missing = program.run(&["plan"]).failed(1, "wants a login and none was found");
+    let missing = program.run(&["plan"]).failed(6, "wants a login and none was found");
     assert!(missing.stderr.contains("docker login"), "{}", missing.stderr);
 
     let auth = BASE64_STANDARD.encode(format!("me:{PASSWORD}"));

@@ -11,6 +11,7 @@ use super::reference;
 use crate::support::ecs_simulator::Script;
 use crate::support::fault_proxy::{Fault, FaultProxy};
 use crate::support::production::{Production, password};
+use crate::support::tiny::Tiny;
 
 /// Where no daemon is.
 const NOWHERE: &str = "unix:///nowhere/docker.sock";
@@ -125,4 +126,15 @@ fn doctor_finds_everything_in_order_or_names_what_is_not() {
     failing("DOCKER_HOST", NOWHERE, "daemon", "/nowhere/docker.sock");
     production.ecs.world().service.name = "web2";
     failing("DOCKER_HOST", "", "service", "does not exist");
+}
+
+#[test]
+fn a_build_asks_for_no_account_anywhere() {
+    let live = "\n[env.live]\nsecrets.store = \"s3://nobody\"\nregistry.repository = \"ecr:shop-{image}\"\n\
+                deploy = { target = \"ecs\", cluster = \"shop\", service = \"web\" }\n";
+    let tiny = Tiny::new(live);
+    let nowhere = tiny.program().with("AWS_EC2_METADATA_DISABLED", "true");
+    nowhere.run(&["build", "-e", "live"]).ok();
+    let refused = nowhere.run(&["push", "-e", "live"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
 }

@@ -96,7 +96,7 @@ async fn a_denied_bucket_ends_the_run_before_anything_is_written() {
     let router = axum::Router::new().route("/{bucket}/{*key}", axum::routing::any(answer));
     let store = S3Store::new(&s3::config(&serve(router).await).await, "accessdenied", "");
     let wanted = Wanted { name: "s".into(), object: "s.py".into(), paths: vec![], version: None };
-    let error = read(&store, &[wanted], SaltPolicy::CreateIfMissing).await.unwrap_err();
+    let error = read(&store, &[wanted], SaltPolicy::DrawIfMissing).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(
         error.help_text().unwrap().contains("s3:GetObject on arn:aws:s3:::accessdenied/s.py"),

@@ -8,9 +8,9 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use imgforge::error::{Error, Kind};
 use imgforge::secret::dir::DirStore;
-use imgforge::secret::pinned::{SALT_OBJECT, SaltPolicy, Wanted, read};
+use imgforge::secret::pinned::{SALT_OBJECT, SaltPolicy, Wanted, keep_salt, read};
 use imgforge::secret::s3::S3Store;
-use imgforge::secret::{SecretSet, SecretStore, Version};
+use imgforge::secret::{Salt, SecretSet, SecretStore, Version};
 
 use super::failures::serve;
 use super::secret;
@@ -40,15 +40,16 @@ async fn a_run_keeps_what_it_read_when_an_object_changes() {
     s3::bucket(&moto.url, "shop").await;
     let store = S3Store::new(&s3::config(&moto.url).await, "shop", "");
     filled(&store).await;
-    let before = read(&store, &both(), SaltPolicy::CreateIfMissing).await.unwrap();
+    let before = read(&store, &both(), SaltPolicy::DrawIfMissing).await.unwrap();
+    keep_salt(&store, &before.salt).await.unwrap();
     store.put("server_settings.py.shop", &secret("SECRET_KEY = 'changed'\n")).await.unwrap();
-    let after = read(&store, &both(), SaltPolicy::CreateIfMissing).await.unwrap();
+    let after = read(&store, &both(), SaltPolicy::DrawIfMissing).await.unwrap();
 
     assert_eq!(value(&before, "server_settings"), b"SECRET_KEY = 'hunter2'\n");
     assert_eq!(value(&after, "server_settings"), b"SECRET_KEY = 'changed'\n");
     assert_ne!(before.versions()["server_settings"], after.versions()["server_settings"]);
     assert_eq!(before.versions()["ecs_config"], after.versions()["ecs_config"]);
-    assert!(before.salt == after.salt && before.salt.len() == 32);
+    assert!(matches!((&before.salt, &after.salt), (Salt::Drawn(one), Salt::Stored(two)) if one == two));
 
     let earlier = both().map(|wanted| {
         let version = before.versions()[&wanted.name].clone();
@@ -64,7 +65,8 @@ async fn a_folder_gives_fingerprints_that_follow_the_contents() {
     let folder = tempfile::tempdir().unwrap();
     let store = DirStore::new(folder.path());
     filled(&store).await;
-    let before = read(&store, &both(), SaltPolicy::CreateIfMissing).await.unwrap();
+    let before = read(&store, &both(), SaltPolicy::DrawIfMissing).await.unwrap();
+    keep_salt(&store, &before.salt).await.unwrap();
     let again = read(&store, &both(), SaltPolicy::ReadOnly).await.unwrap();
     assert_eq!(before.versions(), again.versions());
     let pinned =
@@ -85,13 +87,13 @@ async fn a_plan_writes_no_salt() {
     let store = DirStore::new(folder.path());
     filled(&store).await;
     let set = read(&store, &both(), SaltPolicy::ReadOnly).await.unwrap();
-    assert!(set.salt.is_empty());
+    assert_eq!(set.salt, Salt::Missing);
     assert_eq!(set.versions()["ecs_config"], Version("unsalted".into()));
     assert!(!folder.path().join(SALT_OBJECT).exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn runs_that_start_at_once_go_on_with_one_salt() {
+async fn of_runs_that_start_at_once_none_bakes_with_another_salt_than_the_stores() {
     let folder = tempfile::tempdir().unwrap();
     one_salt(DirStore::new(folder.path())).await;
     // moto's conditional writes are not atomic as S3's are.
@@ -132,15 +134,29 @@ async fn one_salt<S: SecretStore + Clone + 'static>(store: S) {
     filled(&store).await;
     let runs = (0..6).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { read(&store, &both(), SaltPolicy::CreateIfMissing).await.unwrap() })
+        tokio::spawn(async move {
+            let set = read(&store, &both(), SaltPolicy::DrawIfMissing).await.unwrap();
+            keep_salt(&store, &set.salt).await.map(|()| set)
+        })
     });
-    let sets = futures_util::future::try_join_all(runs).await.unwrap();
-    assert!(sets.iter().all(|set| set.salt == sets[0].salt && set.salt.len() == 32));
-    assert!(sets.iter().all(|set| set.versions() == sets[0].versions()));
+    let runs = futures_util::future::try_join_all(runs).await.unwrap();
+    let stored = read(&store, &both(), SaltPolicy::ReadOnly).await.unwrap();
+    assert!(stored.salt.value().is_some_and(|salt| salt.len() == 32));
+    assert!(runs.iter().any(Result::is_ok));
+    for run in runs {
+        match run {
+            // Those that came late have read the winner's.
+            Ok(set) => {
+                assert_eq!(set.salt.value(), stored.salt.value());
+                assert_eq!(set.versions(), stored.versions());
+            }
+            Err(error) => assert_eq!(error.kind(), Kind::Locked, "{error:?}"),
+        }
+    }
 }
 
 async fn refused(store: &DirStore, wanted: Wanted) -> Error {
-    let error = read(store, &[wanted], SaltPolicy::CreateIfMissing).await.unwrap_err();
+    let error = read(store, &[wanted], SaltPolicy::DrawIfMissing).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert!(error.help_text().is_some(), "{error:?}");
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
