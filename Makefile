@@ -1,5 +1,5 @@
 # The two to begin with: `make demo` and `make test`. Both install what is missing.
-.PHONY: demo demo-down test lint ci
+.PHONY: demo demo-down test lint bench ci
 
 demo:
 	scripts/demo
@@ -14,6 +14,13 @@ test:
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+# Takes a quarter of an hour. Arguments of bench/overhead.py: make bench BENCH="--runs 3"
+bench:
+	scripts/setup test </dev/null
+	bench/peers
+	cargo build --release --locked
+	bench/overhead.py $(BENCH)
 
 ci:
 	.ci/run

@@ -58,9 +58,14 @@ class Site:
         self.repository = f"127.0.0.1:{port}/shop-web"
         shutil.copytree(ROOT / "fixtures/shop", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
         shutil.copytree(ROOT / "fixtures/shop/secrets.sample", self.path / "secrets")
+        # What `make demo` has made already is not made again.
+        (self.path / ".imgforge").mkdir()
+        bases = ROOT / "fixtures/shop/.imgforge/bases"
+        bases.mkdir(parents=True, exist_ok=True)
+        (self.path / ".imgforge/bases").symlink_to(bases)
+        self.pip_conf = subprocess.check_output([ROOT / "scripts/pip-conf"]).decode()
         text = (self.path / "imgforge.toml").read_text()
         text = text.replace("oci:.imgforge/images", f"127.0.0.1:{port}/shop-{{image}}")
-        text = text.replace('"../../dockerfiles/', f'"{ROOT}/dockerfiles/')
         (self.path / "imgforge.toml").write_text(text)
         self.docker_config = folder / "docker"
         (self.docker_config / "cli-plugins").mkdir(parents=True)
@@ -73,14 +78,17 @@ class Site:
         (self.path / "shop/changed.py").write_text(f"CHANGE = {self.changes} + {time.time_ns()}\n")
 
     def imgforge(self):
-        run([IMGFORGE, "-C", self.path, "push", "--image", "web"])
+        environment = ["-e", "mirror"] if self.pip_conf else []
+        run([IMGFORGE, "-C", self.path, *environment, "push", "--image", "web"], PIP_CONF=self.pip_conf)
 
     def docker(self):
         tag = f"{self.repository}:docker"
         run(
             ["docker", "--config", self.docker_config, "buildx", "build", "--load", "--provenance=false", "-q",
              "-f", ROOT / "dockerfiles/web.gunicorn.Dockerfile", "--build-arg", f"BASE={self.base()}",
-             "--secret", "id=ca_bundle,src=/etc/ssl/certs/ca-certificates.crt", "-t", tag, self.path]
+             "--secret", "id=ca_bundle,src=/etc/ssl/certs/ca-certificates.crt",
+             *(["--secret", "id=pip_conf,env=PIP_CONF"] if self.pip_conf else []), "-t", tag, self.path],
+            PIP_CONF=self.pip_conf,
         )
         run(["docker", "push", "-q", tag])
 
@@ -91,8 +99,10 @@ class Site:
         return images.decode().split()[0]
 
 
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def run(command, **variables):
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **variables}
+    )
     if done.returncode:
         raise SystemExit(f"{command} failed:\n{done.stdout.decode()}")
 
