@@ -15,7 +15,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-# Takes a quarter of an hour. Arguments of bench/overhead.py: make bench BENCH="--runs 3"
+# Takes some minutes. Arguments of bench/overhead.py: make bench BENCH="--runs 3"
 bench:
 	scripts/setup test </dev/null
 	bench/peers

@@ -4,7 +4,6 @@
 //! served from memory for as long as the build runs.
 
 use std::path::Path;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OnceCell};
@@ -119,7 +118,6 @@ impl Engine for DockerEngine {
 
     async fn build(&self, recipe: &Recipe, logins: &Logins, progress: &Reporter) -> Result<Built> {
         let builder = self.info().await?.builder;
-        let started = Instant::now();
         let base = match &recipe.base {
             Some(base) => Some(self.base(base, progress).await?),
             None => None,
@@ -150,7 +148,7 @@ impl Engine for DockerEngine {
         if reused {
             task.reused(summary);
         } else {
-            task.done(format!("{summary} in {:.1} s", started.elapsed().as_secs_f64()));
+            task.done(summary);
         }
         Ok(Built { image: recipe.image.clone(), id, base: recipe.base.clone(), reused })
     }
