@@ -31,7 +31,7 @@ use crate::secret::dir::DirStore;
 use crate::secret::ecs_config::{self, RegistryLogin};
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
 use crate::secret::s3::S3Store;
-use crate::secret::{Secret, SecretSet, SecretStore};
+use crate::secret::{self, Secret, SecretSet, SecretStore};
 
 mod checks;
 
@@ -48,8 +48,11 @@ const ECR_REGISTRY: &str = "IMGFORGE_ECR_REGISTRY";
 /// What a command is going to use, so that nothing else is asked for.
 #[derive(Debug, Clone)]
 pub struct Needs {
+    start: Start,
     until: Option<Until>,
     salt: SaltPolicy,
+    /// Secret files that are read at another version than their newest.
+    pins: BTreeMap<String, secret::Version>,
 }
 
 impl Needs {
@@ -60,12 +63,22 @@ impl Needs {
 
     /// What a request needs when it is only looked at: nothing is written anywhere.
     pub fn to_look(request: &Request) -> Self {
-        Needs { until: Some(request.until), salt: SaltPolicy::ReadOnly }
+        Needs {
+            start: request.start,
+            until: Some(request.until),
+            salt: SaltPolicy::ReadOnly,
+            pins: BTreeMap::new(),
+        }
     }
 
     /// The deployer alone.
     pub fn deployer() -> Self {
-        Needs { until: None, salt: SaltPolicy::ReadOnly }
+        Needs { start: Start::Registry, until: None, salt: SaltPolicy::ReadOnly, pins: BTreeMap::new() }
+    }
+
+    /// What a rotation needs that gives the secret files in `pins` those versions.
+    pub fn to_rotate(until: Until, pins: BTreeMap<String, secret::Version>) -> Self {
+        Needs { start: Start::Registry, until: Some(until), salt: SaltPolicy::DrawIfMissing, pins }
     }
 
     fn wants_secrets(&self) -> bool {
@@ -146,7 +159,18 @@ async fn secrets(config: &Config, needs: &Needs) -> Result<(Option<Arc<dyn Secre
     {
         names.push(ECS_CONFIG.to_owned());
     }
-    let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::named(config, name)).collect();
+    if let Some(name) = needs.pins.keys().find(|name| !names.contains(name)) {
+        return Err(Error::config(format!("no image holds a secret file {name:?}"))
+            .help(format!("those that images hold: {}", names.join(", "))));
+    }
+    let wanted = names.iter().map(|name| {
+        let wanted = Wanted::named(config, name);
+        match needs.pins.get(name) {
+            Some(version) => wanted.at(version.clone()),
+            None => wanted,
+        }
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
     let secrets = pinned::read(store.as_ref(), &wanted, needs.salt).await?;
     Ok((Some(store), secrets))
 }
@@ -313,7 +337,7 @@ fn bases(config: &Config, logins: &LoginChain) -> Result<BTreeMap<String, BaseSo
 }
 
 fn build_secrets(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Result<BTreeMap<String, Secret>> {
-    if needs.until.is_none() {
+    if needs.start == Start::Registry {
         return Ok(BTreeMap::new());
     }
     let read = |(id, from): (&String, &BuildSecret)| {

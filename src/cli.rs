@@ -19,6 +19,7 @@ mod push;
 mod release;
 mod report;
 mod result;
+mod rotate;
 mod run;
 mod secrets;
 mod session;
@@ -64,6 +65,7 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Release(release::Args),
+    Rotate(rotate::Args),
     Plan(plan::Args),
     Build(build::Args),
     Push(push::Args),
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
         Command::Release(args) => release::run(session, args).await,
+        Command::Rotate(args) => rotate::run(session, args).await,
         Command::Plan(args) => plan::run(session, args).await,
         Command::Build(args) => build::run(session, args).await,
         Command::Push(args) => push::run(session, args).await,

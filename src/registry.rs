@@ -79,6 +79,9 @@ pub trait Registry: Send + Sync {
         Ok(None)
     }
 
+    /// Tells that something will be put there, before anything is read: one login then does for both.
+    fn will_write(&self, _repository: &Repository) {}
+
     /// Makes the repository where the registry does not do that on push. Called before anything is put there.
     async fn prepare(&self, repository: &Repository) -> Result<()>;
 

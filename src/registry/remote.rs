@@ -240,6 +240,10 @@ impl Registry for Remote {
         )))
     }
 
+    fn will_write(&self, repository: &Repository) {
+        self.will_push(repository);
+    }
+
     async fn prepare(&self, repository: &Repository) -> Result<()> {
         self.will_push(repository);
         Ok(())
