@@ -13,6 +13,7 @@ mod faults;
 mod local;
 mod registry;
 mod release;
+mod rotate;
 mod secrets;
 mod site;
 mod support;
