@@ -214,9 +214,9 @@ async fn send_all(
         pinned::keep_salt(store.as_ref(), &parts.secrets.salt).await?;
     }
     let secrets = parts.secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
-    let mark = plan::secrets_id(&secrets);
+    let sender = send::Sender::new(registry, plan::secrets_id(&secrets), progress);
     let sent = rotations.iter().map(async |rotation| {
-        let rotated = send::send(registry, rotation, mark.as_deref(), progress).await?;
+        let rotated = sender.send(rotation).await?;
         if rotation.is_changed() {
             journal.did(format!("rotated {}", rotation.image));
         }

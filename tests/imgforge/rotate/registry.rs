@@ -108,6 +108,8 @@ async fn many_images_are_rotated_at_once_each_in_its_place() {
     let result = pushed.run(&arguments).ok().result();
     let rotated = result["rotate"]["images"].as_array().unwrap();
     assert_eq!(rotated.len(), 6);
+    // Layer and config once for each repository, though two images of it have them.
+    assert_eq!(pushed.proxy.count(Method::POST, "/blobs/uploads/"), 3 * 2);
     for (rotated, image) in rotated.iter().zip(&images) {
         let (repository, tag) = image.strip_prefix("web=").unwrap().rsplit_once(':').unwrap();
         assert!(rotated["to"].as_str().unwrap().starts_with(&format!("{repository}@")));
