@@ -56,6 +56,10 @@ pub struct Seen {
 /// What a rotation came to.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Summary {
+    /// The project.
+    pub project: String,
+    /// The environment.
+    pub environment: String,
     /// The images.
     pub images: Vec<Rotated>,
     /// What runs now, when it was switched.
@@ -200,7 +204,13 @@ pub async fn apply(
         };
         deployed = Some(stages.run(Stage::Deploy, deploy).await?);
     }
-    Ok(Summary { images, deployed, times: stages.times })
+    Ok(Summary {
+        project: parts.config.project.get_ref().clone(),
+        environment: parts.config.environment.clone(),
+        images,
+        deployed,
+        times: stages.times,
+    })
 }
 
 async fn send_all(

@@ -76,8 +76,8 @@ async fn a_dry_run_names_the_new_digest_and_changes_nothing() {
     let pushed = Pushed::new().await;
     let image = format!("web={}", pushed.reference);
     pushed.put_secret("another-secret");
-    let plan =
-        pushed.run(&["--image", &image, "--dry-run", "--output", "json"]).ok().result()["plan"].clone();
+    let plan = pushed.run(&["--image", &image, "--dry-run", "--output", "json"]).ok().result()["rotate_plan"]
+        .clone();
     assert!(pushed.proxy.seen().iter().all(|seen| seen.method == Method::GET));
     let planned = plan["images"][0]["to"].as_str().unwrap().to_owned();
     let human = pushed.run(&["--image", &image, "--dry-run"]).ok().stdout;
@@ -101,6 +101,7 @@ async fn many_images_are_rotated_at_once_each_in_its_place() {
         }
     }
     pushed.put_secret("another-secret");
+    pushed.proxy.forget();
     let mut arguments = vec!["--output", "json"];
     for image in &images {
         arguments.extend(["--image", image]);

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::NOWHERE;
 use crate::support::production::Production;
+use crate::support::program::Program;
 use crate::support::tiny::Tiny;
 
 #[test]
@@ -17,7 +18,7 @@ fn what_the_ecs_service_runs_gets_the_new_secret_by_one_switch_without_a_daemon_
     let rotate = |arguments: &[&str]| {
         without_daemon.run(&[&["rotate", "-e", "production", "--output", "json"], arguments].concat())
     };
-    let plan = rotate(&["--dry-run"]).ok().result()["plan"].clone();
+    let plan = rotate(&["--dry-run"]).ok().result()["rotate_plan"].clone();
     assert_eq!(production.changes().len(), before, "a dry run changes nothing");
     assert_eq!(plan["deploy"]["running"], "revision shop:42");
 
@@ -68,4 +69,35 @@ fn what_compose_runs_gets_the_new_secret_and_everything_else_goes_on() {
     // The next rotation starts from there.
     let again = tiny.program().run(&["rotate", "--output", "json"]).ok();
     assert_eq!(again.result()["rotate"]["images"][0]["to"], rotated["to"]);
+}
+
+#[test]
+fn every_project_below_a_folder_is_rotated_and_one_that_fails_does_not_hold_up_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let sites: Vec<Tiny> = (0..3).map(|_| Tiny::new("")).collect();
+    for (number, site) in sites.iter().enumerate() {
+        site.program().run(&["release"]).ok();
+        site.write("secrets/server_settings.py", &format!("SECRET_KEY = \"new-{number}\"\n"));
+    }
+    // Moved together, as somebody's folder of sites has them.
+    std::fs::write(sites[1].path().join("secrets/server_settings.py"), "not python (\n").unwrap();
+    let moved: Vec<_> = sites
+        .iter()
+        .enumerate()
+        .map(|(number, site)| {
+            let to = root.path().join(format!("site-{number}"));
+            std::fs::rename(site.path(), &to).unwrap();
+            to
+        })
+        .collect();
+    let root_path = root.path().to_str().unwrap();
+    let ended = Program::new(root.path()).run(&["-C", root_path, "rotate", "--all", "--output", "json"]);
+    for (site, moved) in sites.iter().zip(&moved) {
+        std::fs::rename(moved, site.path()).unwrap();
+    }
+    ended.failed(6, "1 of 3 projects were not rotated");
+    for number in [0, 2] {
+        assert!(sites[number].fetch("private/server_settings.py").contains(&format!("new-{number}")));
+    }
+    assert!(sites[1].fetch("private/server_settings.py").contains(&sites[1].canary));
 }
