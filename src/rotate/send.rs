@@ -46,8 +46,11 @@ pub(super) struct Sender<'s> {
     progress: &'s Reporter,
     /// Blobs that are on their way or there. Images of one repository often have the same secret layer, and registries do not
     /// all take well to two uploads of one blob at once: docker-registry 2.8 can answer that it does not know it.
-    blobs: Mutex<HashMap<(Repository, Digest), Arc<OnceCell<()>>>>,
+    blobs: Mutex<Blobs>,
 }
+
+/// A cell for each blob of each repository, set when the blob is there.
+type Blobs = HashMap<(Repository, Digest), Arc<OnceCell<()>>>;
 
 impl<'s> Sender<'s> {
     /// Nothing is sent yet.
