@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 mod build;
 mod completions;
 mod deploy;
+mod diff;
 mod doctor;
 mod down;
 mod error;
@@ -72,6 +73,7 @@ enum Command {
     Deploy(deploy::Args),
     Run(run::Args),
     Inspect(inspect::Args),
+    Diff(diff::Args),
     Secrets(secrets::Args),
     Doctor(doctor::Args),
     Up(up::Args),
@@ -110,6 +112,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<()> {
         Command::Deploy(args) => deploy::run(session, args).await,
         Command::Run(args) => run::run(session, args).await,
         Command::Inspect(args) => inspect::run(session, args).await,
+        Command::Diff(args) => diff::run(session, args).await,
         Command::Secrets(args) => secrets::run(session, args).await,
         Command::Doctor(args) => doctor::run(session, args).await,
         Command::Up(args) => up::run(session, args).await,

@@ -22,7 +22,7 @@ pub mod context;
 pub mod daemon;
 pub mod docker;
 pub mod dockerignore;
-mod pipe;
+pub mod pipe;
 
 /// How to build one image.
 #[derive(Debug, Clone)]

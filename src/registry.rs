@@ -14,6 +14,7 @@ use crate::progress::Task;
 
 pub mod auth;
 pub mod ecr;
+pub mod files;
 pub mod layout;
 pub mod push;
 pub mod read;

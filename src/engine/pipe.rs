@@ -41,7 +41,7 @@ where
 }
 
 /// Runs `read` on a thread of its own, over what `stream` gives.
-pub(super) fn read<T, E>(
+pub fn read<T, E>(
     stream: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     read: impl FnOnce(Reader) -> T + Send + 'static,
 ) -> JoinHandle<T>
@@ -86,7 +86,7 @@ impl Write for Writer {
 }
 
 /// Reads what comes.
-pub(super) struct Reader {
+pub struct Reader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
 }

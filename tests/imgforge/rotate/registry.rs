@@ -154,3 +154,29 @@ async fn what_cannot_be_rotated_is_refused_and_nothing_is_sent() {
         .failed(6, "keeps no earlier versions");
     assert!(pushed.proxy.seen().iter().all(|seen| seen.method == Method::GET || seen.method == Method::HEAD));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn diff_tells_which_file_is_another_and_not_what_is_in_it() {
+    let pushed = Pushed::new().await;
+    pushed.put_secret("another-secret");
+    let rotated = pushed.rotate(&pushed.reference)["to"].as_str().unwrap().to_owned();
+    let diff =
+        |more: &[&str]| pushed.program().run(&[&["diff", &pushed.reference, &rotated], more].concat()).ok();
+    let human = diff(&[]).stdout;
+    assert!(human.contains("~ /www/private/server_settings.py  content"), "{human}");
+    assert!(human.contains("secret  server_settings: "), "{human}");
+    let result = diff(&["--output", "json"]).result()["diff"].clone();
+    assert_eq!(result["files"].as_array().unwrap().len(), 1, "{result}");
+    assert_eq!(result["shared_layers"], result["first_layers"].as_u64().unwrap() - 1);
+    assert!(!result.to_string().contains("another-secret"));
+
+    // Against its base: what the build and the bake have added.
+    let base = format!("oci:{}", pushed.tiny.path().join("bases/busybox").display());
+    let human = pushed.program().run(&["diff", &base, &rotated]).ok().stdout;
+    for line in ["+ /www/index.html", "+ /www/built", "+ /www/private/server_settings.py"] {
+        assert!(human.contains(line), "{line} is not in\n{human}");
+    }
+    assert!(!human.contains("/bin/busybox"), "{human}");
+    let same = pushed.program().run(&["diff", &rotated, &rotated]).ok().stdout;
+    assert!(same.contains("no file differs"), "{same}");
+}
