@@ -1,7 +1,7 @@
 //! One image in a registry.
 
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Pushed, digest, layers};
 use crate::support::tiny::holds;
@@ -171,7 +171,9 @@ async fn diff_tells_which_file_is_another_and_not_what_is_in_it() {
     assert!(!result.to_string().contains("another-secret"));
 
     // Against its base: what the build and the bake have added.
-    let base = format!("oci:{}", pushed.tiny.path().join("bases/busybox").display());
+    let layout = pushed.tiny.path().join("bases/busybox");
+    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let base = format!("oci:{}@{}", layout.display(), index["manifests"][0]["digest"].as_str().unwrap());
     let human = pushed.program().run(&["diff", &base, &rotated]).ok().stdout;
     for line in ["+ /www/index.html", "+ /www/built", "+ /www/private/server_settings.py"] {
         assert!(human.contains(line), "{line} is not in\n{human}");
