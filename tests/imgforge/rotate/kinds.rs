@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::{Pushed, digest, layers};
+use crate::support::conformance::{self, Schema};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -54,6 +55,7 @@ async fn every_platform_of_an_index_is_rotated_and_attestations_are_left_out_wit
     assert!(ended.stdout.contains("1 attestations are left out"), "{}", ended.stdout);
     assert_eq!(rotated["platforms"], json!(["linux/amd64", "linux/arm64/v8"]));
     let after = pushed.get("manifests", digest(rotated["to"].as_str().unwrap()));
+    conformance::conforms(Schema::Index, &after);
     assert_eq!((&after["mediaType"], &after["annotations"]["kept"]), (&json!(OCI_INDEX), &json!("yes")));
     let children = after["manifests"].as_array().unwrap();
     assert_eq!(children.len(), 2);
@@ -69,12 +71,24 @@ async fn every_platform_of_an_index_is_rotated_and_attestations_are_left_out_wit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_rotate_makes_is_accepted_by_skopeo_umoci_and_docker() {
+async fn what_rotate_makes_is_accepted_by_crane_the_schemas_skopeo_umoci_and_docker() {
     let pushed = Pushed::new().await;
     pushed.put_secret("another-secret");
     let rotated = pushed.rotate(&pushed.reference);
     // The registry itself: docker does not trust the proxy less, but its name is shorter there.
     let to = rotated["to"].as_str().unwrap().replacen(&pushed.proxy.host, &pushed.registry.host, 1);
+    conformance::crane_validates(&to);
+    let oci = format!("{}:oci", pushed.repository());
+    let mut command = Command::new("skopeo");
+    command.args(["copy", "--quiet", "--format", "oci", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+    command.arg(format!("docker://{}", pushed.reference)).arg(format!("docker://{oci}"));
+    assert!(command.status().unwrap().success());
+    let of_oci = pushed.rotate(&oci)["to"].as_str().unwrap().to_owned();
+    conformance::crane_validates(&of_oci.replacen(&pushed.proxy.host, &pushed.registry.host, 1));
+    let manifest = pushed.get("manifests", digest(&of_oci));
+    conformance::conforms(Schema::Manifest, &manifest);
+    let config = manifest["config"]["digest"].as_str().unwrap();
+    conformance::conforms(Schema::Config, &pushed.get("blobs", config));
     let folder = tempfile::tempdir().unwrap();
     let layout = format!("{}/layout", folder.path().display());
     let mut command = Command::new("skopeo");
