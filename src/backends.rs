@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 
-use crate::config::{BaseConfig, BuildSecret, Config, Store, Target};
+use crate::config::{BaseConfig, BuildSecret, Config, EngineName, Store, Target};
 use crate::deploy::Deployer;
 use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::ecs::{EcsConfig, EcsDeployer, Pace};
+use crate::engine::by_image::ByImage;
 use crate::engine::daemon::Daemon;
+use crate::engine::direct::DirectEngine;
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Login, Logins};
 use crate::error::{Error, Result};
@@ -49,6 +51,9 @@ const ECR_REGISTRY: &str = "IMGFORGE_ECR_REGISTRY";
 #[derive(Debug, Clone)]
 pub struct Needs {
     until: Option<Until>,
+    /// These images only; all when empty.
+    images: Vec<String>,
+    start: Start,
     salt: SaltPolicy,
 }
 
@@ -60,12 +65,23 @@ impl Needs {
 
     /// What a request needs when it is only looked at: nothing is written anywhere.
     pub fn to_look(request: &Request) -> Self {
-        Needs { until: Some(request.until), salt: SaltPolicy::ReadOnly }
+        let (images, start) = (request.images.clone(), request.start);
+        Needs { until: Some(request.until), images, start, salt: SaltPolicy::ReadOnly }
     }
 
     /// The deployer alone.
     pub fn deployer() -> Self {
-        Needs { until: None, salt: SaltPolicy::ReadOnly }
+        Needs { until: None, images: Vec::new(), start: Start::Registry, salt: SaltPolicy::ReadOnly }
+    }
+
+    /// Whether an image is built on the Docker daemon, or run there.
+    fn daemon(&self, config: &Config) -> bool {
+        let wanted = |name: &String| self.images.is_empty() || self.images.contains(name);
+        let built = self.start == Start::Sources
+            && config.images.iter().any(|(name, image)| wanted(name) && image.engine() == EngineName::Docker);
+        let compose =
+            config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+        built || (compose && matches!(self.until, None | Some(Until::Deploy)))
     }
 
     fn wants_secrets(&self) -> bool {
@@ -94,14 +110,18 @@ impl Needs {
 pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result<Parts> {
     let (store, secrets) = secrets(&config, &needs).await?;
     let logins = logins(&config, &secrets, lookup).await?;
-    let daemon = daemon(lookup)?;
-    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(daemon.clone(), &config.work_dir()));
+    let work_dir = config.work_dir();
+    let docker = match needs.daemon(&config) {
+        true => Some(DockerEngine::new(daemon(lookup)?, &work_dir)),
+        false => None,
+    };
+    let engine: Arc<dyn Engine> = Arc::new(ByImage::new(DirectEngine::new(&work_dir), docker));
     let (registry, deployer) = match needs.until {
         // A build needs no account anywhere.
         Some(Until::Build) => (None, None),
         _ => {
             let registry = registry(&config, logins.clone(), lookup).await?;
-            let deployer = deployer(&config, registry.as_ref(), daemon, &logins).await?;
+            let deployer = deployer(&config, registry.as_ref(), lookup, &logins).await?;
             (Some(registry), deployer)
         }
     };
@@ -245,7 +265,7 @@ async fn registry(config: &Config, logins: LoginChain, lookup: Lookup<'_>) -> Re
 async fn deployer(
     config: &Config,
     registry: &dyn Registry,
-    daemon: Daemon,
+    lookup: Lookup<'_>,
     logins: &LoginChain,
 ) -> Result<Option<Arc<dyn Deployer>>> {
     let Some(deploy) = &config.deploy else { return Ok(None) };
@@ -258,7 +278,7 @@ async fn deployer(
                     known.insert(host, found.login);
                 }
             }
-            Arc::new(ComposeDeployer::new(config, daemon, known))
+            Arc::new(ComposeDeployer::new(config, daemon(lookup)?, known))
         }
         Target::Ecs => {
             let named =

@@ -187,7 +187,9 @@ from_string!(ImagePath, |text| {
     };
     match inside.filter(|rest| plain(rest)) {
         Some(rest) => Ok(ImagePath(rest.into())),
-        None => Err("a path in an image is absolute and plain, such as \"/home/docker/code\": no \"..\"".into()),
+        None => {
+            Err("a path in an image is absolute and plain, such as \"/home/docker/code\": no \"..\"".into())
+        }
     }
 });
 

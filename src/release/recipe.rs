@@ -8,8 +8,8 @@ use futures_util::future::try_join_all;
 use super::observe::Seen;
 use super::{Parts, bases};
 use crate::base::Base;
-use crate::config::Config;
-use crate::engine::Recipe;
+use crate::config::{Config, EngineName, ImageConfig};
+use crate::engine::{DirectRecipe, Recipe};
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::progress::Reporter;
@@ -47,6 +47,21 @@ fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<String, Base>) -> Recipe {
         target: image.target.clone(),
         args,
         secrets: parts.build_secrets.clone(),
+        direct: (image.engine() == EngineName::Direct).then(|| direct(config, image)),
+    }
+}
+
+fn direct(config: &Config, image: &ImageConfig) -> DirectRecipe {
+    let python = image.python.as_ref().map(|python| python.get_ref().clone());
+    let requirements = python.as_ref().and_then(|python| python.requirements.as_ref());
+    DirectRecipe {
+        requirements: requirements.map(|path| normal(&config.path(path.get_ref()))),
+        python,
+        copy: image.copy.iter().map(|copy| copy.get_ref().clone()).collect(),
+        statics: image.statics.as_ref().map(|statics| statics.get_ref().clone()),
+        users: image.users.iter().map(|user| user.get_ref().clone()).collect(),
+        directories: image.directories.iter().map(|directory| directory.get_ref().clone()).collect(),
+        settings: image.settings.as_ref().map(|settings| settings.get_ref().clone()).unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Parts that several test modules use.
 
 pub mod debian;
+pub mod direct;
 pub mod docker;
 pub mod ecs_simulator;
 pub mod fault_proxy;

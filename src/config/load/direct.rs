@@ -118,8 +118,7 @@ impl Reader<'_> {
         let name = user.name.get_ref();
         // useradd's own rule (shadow, libmisc/chkname.c).
         let first = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
-        let allowed =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         if !first || !name.bytes().all(allowed) || name.len() > 32 {
             return Err(self
                 .at(user.name.span(), "a user's name is lower case letters, digits, - and _", "here")

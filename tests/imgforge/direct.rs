@@ -1,0 +1,4 @@
+//! Images without a Dockerfile and without a daemon.
+
+mod errors;
+mod layers;
