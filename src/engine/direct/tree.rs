@@ -131,10 +131,12 @@ impl Tree {
                     tar.append_link(&mut header, path, target)?;
                 }
                 What::Bytes(bytes) => {
+                    header.set_entry_type(tar::EntryType::Regular);
                     header.set_size(bytes.len() as u64);
                     tar.append_data(&mut header, path, &bytes[..])?;
                 }
                 What::File(source) => {
+                    header.set_entry_type(tar::EntryType::Regular);
                     header.set_size(source.size);
                     let mut read = Hashing::new(source.open()?.take(source.size));
                     tar.append_data(&mut header, path, &mut read)

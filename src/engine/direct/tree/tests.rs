@@ -56,7 +56,7 @@ fn layer_is_golden() {
     assert_eq!(digests.digest, Digest::of(&blob));
     assert_eq!(
         digests.diff_id,
-        DiffId("sha256:409072245a8ebdf244029cbf62e8da33df3a0c7f748e4db06f23f682e5e1a6fd".parse().unwrap())
+        DiffId("sha256:ad2bd52407d4f38fca479e46b8fe06cdd47fcf32d27fc8bceb682b42fe572d0b".parse().unwrap())
     );
     assert_eq!(
         tree.key().to_string(),
