@@ -200,7 +200,7 @@ fn here() -> PathBuf {
 }
 
 /// What turns a recipe into an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineName {
     /// The Docker daemon.

@@ -28,7 +28,7 @@ pub mod daemon;
 pub mod direct;
 pub mod docker;
 pub mod dockerignore;
-mod pipe;
+pub mod pipe;
 
 /// How to build one image.
 #[derive(Debug, Clone)]

@@ -113,12 +113,15 @@ impl LayerCache {
     }
 
     /// A document that was kept: what a base has, what files were like. `None` when there is none that can be read.
-    pub(super) fn document<T: DeserializeOwned>(&self, kind: &str, name: &str) -> Option<T> {
+    pub fn document<T: DeserializeOwned>(&self, kind: &str, name: &str) -> Option<T> {
         serde_json::from_slice(&fs_err::read(self.path(kind, name)).ok()?).ok()
     }
 
     /// Keeps it.
-    pub(super) fn put_document(&self, kind: &str, name: &str, document: &impl Serialize) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_document(&self, kind: &str, name: &str, document: &impl Serialize) -> Result<()> {
         self.write(kind, name, &serde_json::to_vec(document).map_err(io::Error::from)?)
     }
 

@@ -94,12 +94,11 @@ impl DirectEngine {
                 let _one_at_a_time = self.at_work.lock().await;
                 let (cache, image) = (self.cache.clone(), (**image).clone());
                 blocking(move || {
-                    let key = Contents::key(&image).hex();
-                    let contents = match cache.document(CONTENTS, &key) {
+                    let contents = match contents(&cache, &image) {
                         Some(contents) => contents,
                         None => {
                             let contents = Contents::of(&image)?;
-                            cache.put_document(CONTENTS, &key, &contents)?;
+                            put_contents(&cache, &image, &contents)?;
                             contents
                         }
                     };
@@ -109,6 +108,19 @@ impl DirectEngine {
             }
         }
     }
+}
+
+/// What is in a base, when it was looked at before.
+pub fn contents(cache: &LayerCache, base: &Image) -> Option<Contents> {
+    cache.document(CONTENTS, &Contents::key(base).hex())
+}
+
+/// Remembers it.
+///
+/// # Errors
+/// Those of writing.
+pub fn put_contents(cache: &LayerCache, base: &Image, contents: &Contents) -> Result<()> {
+    cache.put_document(CONTENTS, &Contents::key(base).hex(), contents)
 }
 
 /// Runs what reads and hashes files on a thread for such work.

@@ -1,4 +1,4 @@
-//! Between tar, which blocks, and the daemon's streams, which do not: bytes go through a short queue to or from a thread
+//! Between tar, which blocks, and streams of the network, which do not: bytes go through a short queue to or from a thread
 //! that may wait.
 
 use std::io::{self, Read, Write};
@@ -41,7 +41,7 @@ where
 }
 
 /// Runs `read` on a thread of its own, over what `stream` gives.
-pub(super) fn read<T, E>(
+pub fn read<T, E>(
     stream: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     read: impl FnOnce(Reader) -> T + Send + 'static,
 ) -> JoinHandle<T>
@@ -86,7 +86,7 @@ impl Write for Writer {
 }
 
 /// Reads what comes.
-pub(super) struct Reader {
+pub struct Reader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
 }

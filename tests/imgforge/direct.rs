@@ -2,3 +2,5 @@
 
 mod errors;
 mod layers;
+mod python;
+mod registries;

@@ -52,6 +52,18 @@ impl Direct {
         self.write("imgforge.toml", &format!("{HEAD}{tables}"));
     }
 
+    /// The same, with other words in imgforge.toml.
+    pub fn replace(&self, from: &str, to: &str) {
+        let config = std::fs::read_to_string(self.path().join("imgforge.toml")).unwrap();
+        assert!(config.contains(from), "{from:?} is not in imgforge.toml");
+        self.write("imgforge.toml", &config.replacen(from, to, 1));
+    }
+
+    /// The base's folder, an OCI layout.
+    pub fn base(&self) -> PathBuf {
+        self.dir.path().join("busybox")
+    }
+
     /// The project's folder.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("site")
@@ -123,7 +135,8 @@ pub fn entries(blob: &[u8]) -> BTreeMap<String, Entry> {
                 entry.read_to_end(&mut content).unwrap();
                 "file"
             }
-            other => panic!("{other:?}"),
+            // Only bases have hard links and devices.
+            _ => "other",
         };
         let owner = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
         let (mode, mtime) = (header.mode().unwrap_or(0), header.mtime().unwrap_or(0));
