@@ -1,5 +1,6 @@
 //! Images without a Dockerfile and without a daemon.
 
+mod compared;
 mod errors;
 mod layers;
 mod python;

@@ -23,6 +23,9 @@ use crate::progress::Reporter;
 /// Raised by every change of what is made from the same inputs.
 const RECIPE: u32 = 1;
 
+/// What Django calls the list of files with a hash in their names.
+const MANIFEST: &str = "staticfiles.json";
+
 /// A command that makes files.
 pub(super) struct Command<'c> {
     pub(super) image: &'c str,
@@ -153,7 +156,14 @@ impl Command<'_> {
                 let target = target.to_str().ok_or_else(not_utf8)?.to_owned();
                 tree.insert(path, What::Link(target), self.config.owner, 0o777);
             } else if metadata.is_file() {
-                let digest = Digest::of(&fs_err::read(entry.path())?);
+                let bytes = fs_err::read(entry.path())?;
+                if below == Path::new(MANIFEST)
+                    && let Some(sorted) = sorted_manifest(&bytes)
+                {
+                    tree.insert(path, What::Bytes(sorted), self.config.owner, mode);
+                    continue;
+                }
+                let digest = Digest::of(&bytes);
                 let (path_there, size, inode) = (entry.path().to_owned(), metadata.len(), metadata.ino());
                 let source = Source { path: path_there, size, inode, digest };
                 tree.insert(path, What::File(source), self.config.owner, mode);
@@ -161,6 +171,16 @@ impl Command<'_> {
         }
         Ok(tree)
     }
+}
+
+/// The manifest with its paths sorted: Django writes them in the order in which the file system lists folders, which
+/// differs between machines (django/contrib/staticfiles/storage.py, `save_manifest`).
+fn sorted_manifest(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut manifest: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
+    let paths = manifest.get_mut("paths")?;
+    let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_value(paths.clone()).ok()?;
+    *paths = sorted.into_iter().collect();
+    serde_json::to_vec(&manifest).ok()
 }
 
 /// Copies what was listed.
@@ -203,6 +223,16 @@ fn stays_inside(path: &Path, target: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_is_sorted_by_its_paths() {
+        let written =
+            br#"{"paths": {"b.css": "b.1.css", "a.css": "a.2.css"}, "version": "1.1", "hash": "x"}"#;
+        let sorted = String::from_utf8(sorted_manifest(written).unwrap()).unwrap();
+        assert_eq!(sorted, r#"{"paths":{"a.css":"a.2.css","b.css":"b.1.css"},"version":"1.1","hash":"x"}"#);
+        assert_eq!(sorted_manifest(b"[]"), None);
+        assert_eq!(sorted_manifest(b"body { }"), None);
+    }
 
     #[test]
     fn links_that_leave_the_context_are_known() {

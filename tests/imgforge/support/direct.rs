@@ -141,7 +141,8 @@ pub fn entries(blob: &[u8]) -> BTreeMap<String, Entry> {
         let owner = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
         let (mode, mtime) = (header.mode().unwrap_or(0), header.mtime().unwrap_or(0));
         let path = entry.path().unwrap().display().to_string();
-        entries.insert(path.trim_end_matches('/').to_owned(), Entry { kind, owner, mode, mtime, content });
+        let path = path.trim_start_matches("./").trim_end_matches('/');
+        entries.insert(path.to_owned(), Entry { kind, owner, mode, mtime, content });
     }
     entries
 }
