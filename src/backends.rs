@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 
-use crate::config::{BaseConfig, BuildSecret, Config, Store, Target};
+use crate::config::{BaseConfig, BuildSecret, Config, EngineName, Store, Target};
 use crate::deploy::Deployer;
 use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::ecs::{EcsConfig, EcsDeployer, Pace};
+use crate::engine::by_image::ByImage;
 use crate::engine::daemon::Daemon;
+use crate::engine::direct::DirectEngine;
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Login, Logins};
 use crate::error::{Error, Result};
@@ -24,9 +26,9 @@ use crate::registry::layout::Layout;
 use crate::registry::remote::retry::RetryPolicy;
 use crate::registry::remote::transport::Http;
 use crate::registry::remote::{Remote, RemoteConfig};
-use crate::release::Parts;
 use crate::release::bases::BaseSource;
 use crate::release::source::source;
+use crate::release::{self, Parts};
 use crate::secret::dir::DirStore;
 use crate::secret::ecs_config::{self, RegistryLogin};
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
@@ -50,6 +52,8 @@ const ECR_REGISTRY: &str = "IMGFORGE_ECR_REGISTRY";
 pub struct Needs {
     start: Start,
     until: Option<Until>,
+    /// These images only; all when empty.
+    images: Vec<String>,
     salt: SaltPolicy,
     /// Secret files that are read at another version than their newest.
     pins: BTreeMap<String, secret::Version>,
@@ -66,6 +70,7 @@ impl Needs {
         Needs {
             start: request.start,
             until: Some(request.until),
+            images: request.images.clone(),
             salt: SaltPolicy::ReadOnly,
             pins: BTreeMap::new(),
         }
@@ -73,12 +78,26 @@ impl Needs {
 
     /// The deployer alone.
     pub fn deployer() -> Self {
-        Needs { start: Start::Registry, until: None, salt: SaltPolicy::ReadOnly, pins: BTreeMap::new() }
+        Needs {
+            start: Start::Registry,
+            until: None,
+            images: Vec::new(),
+            salt: SaltPolicy::ReadOnly,
+            pins: BTreeMap::new(),
+        }
     }
 
     /// What a rotation needs that gives the secret files in `pins` those versions.
     pub fn to_rotate(until: Until, pins: BTreeMap<String, secret::Version>) -> Self {
-        Needs { start: Start::Registry, until: Some(until), salt: SaltPolicy::DrawIfMissing, pins }
+        Needs { until: Some(until), salt: SaltPolicy::DrawIfMissing, pins, ..Needs::deployer() }
+    }
+
+    /// Whether an image is built on the Docker daemon, or run there.
+    fn daemon(&self, config: &Config) -> bool {
+        let wanted = |name: &String| self.images.is_empty() || self.images.contains(name);
+        let built = self.start == Start::Sources
+            && config.images.iter().any(|(name, image)| wanted(name) && image.engine() == EngineName::Docker);
+        built || (release::is_on_daemon(config) && matches!(self.until, None | Some(Until::Deploy)))
     }
 
     fn wants_secrets(&self) -> bool {
@@ -107,14 +126,18 @@ impl Needs {
 pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result<Parts> {
     let (store, secrets) = secrets(&config, &needs).await?;
     let logins = logins(&config, &secrets, lookup).await?;
-    let daemon = daemon(lookup)?;
-    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(daemon.clone(), &config.work_dir()));
+    let work_dir = config.work_dir();
+    let docker = match needs.daemon(&config) {
+        true => Some(DockerEngine::new(daemon(lookup)?, &work_dir)),
+        false => None,
+    };
+    let engine: Arc<dyn Engine> = Arc::new(ByImage::new(DirectEngine::new(&work_dir), docker));
     let (registry, deployer) = match needs.until {
         // A build needs no account anywhere.
         Some(Until::Build) => (None, None),
         _ => {
             let registry = registry(&config, logins.clone(), lookup).await?;
-            let deployer = deployer(&config, registry.as_ref(), daemon, &logins).await?;
+            let deployer = deployer(&config, registry.as_ref(), lookup, &logins).await?;
             (Some(registry), deployer)
         }
     };
@@ -269,7 +292,7 @@ async fn registry(config: &Config, logins: LoginChain, lookup: Lookup<'_>) -> Re
 async fn deployer(
     config: &Config,
     registry: &dyn Registry,
-    daemon: Daemon,
+    lookup: Lookup<'_>,
     logins: &LoginChain,
 ) -> Result<Option<Arc<dyn Deployer>>> {
     let Some(deploy) = &config.deploy else { return Ok(None) };
@@ -282,7 +305,7 @@ async fn deployer(
                     known.insert(host, found.login);
                 }
             }
-            Arc::new(ComposeDeployer::new(config, daemon, known))
+            Arc::new(ComposeDeployer::new(config, daemon(lookup)?, known))
         }
         Target::Ecs => {
             let named =

@@ -1,12 +1,15 @@
 //! What an image starts from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use self::contents::Contents;
 use crate::image::Image;
 use crate::image::reference::Reference;
 
+pub mod contents;
 pub mod debian;
 pub mod layout;
 
@@ -15,6 +18,15 @@ pub mod layout;
 pub enum Base {
     /// In a registry, by digest. The engine fetches it.
     Registry(Reference),
+    /// In a registry, read for an engine that has nobody to fetch it: its layers stay where they are.
+    Read {
+        /// By digest.
+        reference: Reference,
+        /// The image.
+        image: Box<Image>,
+        /// What is in it.
+        contents: Arc<Contents>,
+    },
     /// On this machine, with every blob in a file.
     Local {
         /// Its name in imgforge.toml.

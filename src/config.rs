@@ -10,6 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
+use self::direct::{CopyConfig, DirectoryConfig, PythonConfig, SettingsConfig, StaticConfig, UserConfig};
+
+pub mod direct;
 mod interpolate;
 mod load;
 
@@ -166,6 +169,30 @@ pub struct ImageConfig {
     /// The secret files that are baked into it.
     #[serde(default)]
     pub bake: Vec<Bake>,
+    /// direct: Python packages.
+    pub python: Option<Spanned<PythonConfig>>,
+    /// direct: files of the context.
+    #[serde(default)]
+    pub copy: Vec<Spanned<CopyConfig>>,
+    /// direct: files that a command makes.
+    #[serde(rename = "static")]
+    pub statics: Option<Spanned<StaticConfig>>,
+    /// direct: users beyond the base's.
+    #[serde(default)]
+    pub users: Vec<Spanned<UserConfig>>,
+    /// direct: directories that are made.
+    #[serde(default)]
+    pub directories: Vec<Spanned<DirectoryConfig>>,
+    /// direct: what containers start with.
+    #[serde(rename = "config")]
+    pub settings: Option<Spanned<SettingsConfig>>,
+}
+
+impl ImageConfig {
+    /// What builds it.
+    pub fn engine(&self) -> EngineName {
+        self.engine.as_ref().map(|engine| *engine.get_ref()).unwrap_or_default()
+    }
 }
 
 fn here() -> PathBuf {
@@ -173,7 +200,7 @@ fn here() -> PathBuf {
 }
 
 /// What turns a recipe into an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineName {
     /// The Docker daemon.
@@ -313,6 +340,8 @@ macro_rules! from_string {
         }
     };
 }
+
+use from_string;
 
 from_string!(Store, |text| {
     if let Some(rest) = text.strip_prefix("s3://") {

@@ -10,6 +10,10 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::base::Base;
+use crate::config::EngineName;
+use crate::config::direct::{
+    CopyConfig, DirectoryConfig, PythonConfig, SettingsConfig, StaticConfig, UserConfig,
+};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::Image;
@@ -17,9 +21,11 @@ use crate::image::reference::{Repository, Tag};
 use crate::progress::Reporter;
 use crate::secret::Secret;
 
+pub mod by_image;
 pub mod cache;
 pub mod context;
 pub mod daemon;
+pub mod direct;
 pub mod docker;
 pub mod dockerignore;
 pub mod pipe;
@@ -45,6 +51,27 @@ pub struct Recipe {
     pub args: BTreeMap<String, String>,
     /// BuildKit secret mounts, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// What stands in the place of the Dockerfile: the image is for engine `direct`.
+    pub direct: Option<DirectRecipe>,
+}
+
+/// What an image of engine `direct` is made of.
+#[derive(Debug, Clone, Default)]
+pub struct DirectRecipe {
+    /// Python packages.
+    pub python: Option<PythonConfig>,
+    /// The file that lists them, from anywhere.
+    pub requirements: Option<PathBuf>,
+    /// Files of the context, each a layer.
+    pub copy: Vec<CopyConfig>,
+    /// Files that a command makes.
+    pub statics: Option<StaticConfig>,
+    /// Users beyond the base's.
+    pub users: Vec<UserConfig>,
+    /// Directories that are made.
+    pub directories: Vec<DirectoryConfig>,
+    /// What containers start with.
+    pub settings: SettingsConfig,
 }
 
 /// An image without secrets, as the engine holds it.
@@ -52,6 +79,8 @@ pub struct Recipe {
 pub struct Built {
     /// The image's name in imgforge.toml.
     pub image: String,
+    /// What built it.
+    pub engine: EngineName,
     /// The engine's id for it: on a daemon with the classic store, the config's digest.
     pub id: Digest,
     /// The base that it was built on, where it is local: its layers need not be compressed again.
@@ -116,8 +145,8 @@ pub trait Engine: Send + Sync {
     /// The built image as a value, every blob in a file of the layer cache.
     async fn export(&self, built: &Built, progress: &Reporter) -> Result<Image>;
 
-    /// Whether the engine can send an image to the registry at `host` by itself, which spares taking it out first.
-    fn can_push_to(&self, host: &str) -> bool;
+    /// Whether the engine can send the built image to the registry at `host` by itself, which spares taking it out first.
+    fn can_push_to(&self, built: &Built, host: &str) -> bool;
 
     /// Sends the built image to `repository:tag` by itself.
     async fn push(

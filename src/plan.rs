@@ -224,17 +224,12 @@ fn planned_image(
     name: &str,
 ) -> Result<PlannedImage> {
     let image = &config.images[name];
-    let engine = image.engine.as_ref().map(|engine| *engine.get_ref()).unwrap_or_default();
-    if engine == EngineName::Direct {
-        return Err(Error::refused(format!(
-            "image {name:?} wants engine \"direct\", which is not built yet"
-        ))
-        .help("take engine = \"docker\" with a dockerfile"));
+    let engine = image.engine();
+    if engine == EngineName::Docker && image.dockerfile.is_none() {
+        return Err(Error::config(format!("image {name:?} has no dockerfile")).help(format!(
+            "add dockerfile = \"dockerfiles/{name}.Dockerfile\" or engine = \"direct\" to [images.{name}]"
+        )));
     }
-    let dockerfile = image.dockerfile.as_ref().ok_or_else(|| {
-        Error::config(format!("image {name:?} has no dockerfile"))
-            .help(format!("add dockerfile = \"dockerfiles/{name}.Dockerfile\" to [images.{name}]"))
-    })?;
     let bake = match request.until {
         Until::Build => Vec::new(),
         Until::Push | Until::Deploy => image.bake.iter().map(|bake| planned_secret(bake, observed)).collect(),
@@ -242,7 +237,7 @@ fn planned_image(
     Ok(PlannedImage {
         image: name.to_owned(),
         engine,
-        dockerfile: Some(dockerfile.get_ref().display().to_string()),
+        dockerfile: image.dockerfile.as_ref().map(|path| path.get_ref().display().to_string()),
         base: image.base.as_ref().map(|base| base.get_ref().clone()),
         bake,
         repository: observed.repositories.get(name).cloned(),
@@ -309,6 +304,9 @@ impl fmt::Display for Plan {
             write!(f, "  build  {}", image.image)?;
             if let Some(dockerfile) = &image.dockerfile {
                 write!(f, " from {dockerfile}")?;
+            }
+            if image.engine == EngineName::Direct {
+                write!(f, " directly")?;
             }
             match &image.base {
                 Some(base) => writeln!(f, " on {base}")?,

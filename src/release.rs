@@ -171,7 +171,7 @@ async fn deliver(
         let registry = parts.registry()?;
         let repository = registry.repository(&built.image)?;
         registry.prepare(&repository).await?;
-        let image = if registry.is_remote() && parts.engine.can_push_to(&repository.host) {
+        let image = if registry.is_remote() && parts.engine.can_push_to(&built, &repository.host) {
             send_by_engine(parts, &built, &repository, platform, progress).await?
         } else {
             parts.engine.export(&built, progress).await?

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::config::Config;
+use crate::config::{Config, EngineName};
 use crate::deploy::{Deployed, Release, ReleasedImage, Running};
 use crate::digest::Digest;
 use crate::engine::Built;
@@ -250,6 +250,8 @@ async fn loaded(parts: &Parts, rotations: &[Rotation], progress: &Reporter) -> R
             image = Some(new.clone());
             let below = Built {
                 image: rotation.image.clone(),
+                // Whoever built it: the daemon runs it, so it has its layers.
+                engine: EngineName::Docker,
                 id: old.config_descriptor().digest,
                 base: None,
                 reused: true,

@@ -9,8 +9,8 @@ use crate::base::debian;
 use crate::config::{BaseConfig, Config, Store};
 use crate::deploy::Deployer;
 use crate::doctor::{Check, Outcome};
-use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
+use crate::engine::{Engine, direct};
 use crate::error::Error;
 use crate::plan::{Request, Source, Start, Until};
 use crate::registry::Registry;
@@ -24,8 +24,13 @@ use crate::secret::pinned::{self, SaltPolicy, Wanted};
 pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
     let everything =
         Needs::to_look(&Request { start: Start::Sources, until: Until::Deploy, images: Vec::new() });
-    let mut checks =
-        vec![configuration(config), sources(config), engine(config, lookup), base_tools(config).await];
+    let mut checks = vec![
+        configuration(config),
+        sources(config),
+        engine(config, &everything, lookup),
+        base_tools(config).await,
+        uv(config),
+    ];
     checks.push(match build_secrets(config, &everything, lookup) {
         Ok(secrets) if secrets.is_empty() => skip("build", "no build secrets are configured"),
         Ok(secrets) => {
@@ -72,7 +77,10 @@ fn sources(config: &Config) -> Check {
     })
 }
 
-fn engine(config: &Config, lookup: Lookup<'_>) -> Check {
+fn engine(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Check {
+    if !needs.daemon(config) {
+        return skip("daemon", "every image is built directly, and runs elsewhere");
+    }
     match daemon(lookup) {
         Ok(daemon) => {
             let engine = DockerEngine::new(daemon, &config.work_dir());
@@ -83,6 +91,13 @@ fn engine(config: &Config, lookup: Lookup<'_>) -> Check {
         }
         Err(error) => Check::known("daemon", error.into()),
     }
+}
+
+fn uv(config: &Config) -> Check {
+    if config.images.values().all(|image| image.python.is_none()) {
+        return skip("uv", "no image gets Python packages without a Dockerfile");
+    }
+    Check::new("uv", direct::check_uv())
 }
 
 async fn base_tools(config: &Config) -> Check {
@@ -146,13 +161,10 @@ async fn remote(config: &Config, logins: LoginChain, lookup: Lookup<'_>) -> Vec<
             for image in config.images.keys() {
                 checks.push(repository(Arc::clone(&registry), image.clone(), &logins, config));
             }
-            checks.push(match daemon(lookup) {
-                Ok(daemon) => match deployer(config, registry.as_ref(), daemon, &logins).await {
-                    Ok(Some(deployer)) => service(config, deployer),
-                    Ok(None) => skip("service", "imgforge.toml has no [deploy]"),
-                    Err(error) => Check::known("service", error.into()),
-                },
-                Err(_) => skip("service", "there is no daemon to ask"),
+            checks.push(match deployer(config, registry.as_ref(), lookup, &logins).await {
+                Ok(Some(deployer)) => service(config, deployer),
+                Ok(None) => skip("service", "imgforge.toml has no [deploy]"),
+                Err(error) => Check::known("service", error.into()),
             });
         }
         Err(error) => checks.push(Check::known("registry", error.into())),

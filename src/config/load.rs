@@ -10,6 +10,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+mod direct;
+
 use super::interpolate::{Fault, interpolate};
 use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Store, Strategy, Target, Written};
 use crate::error::{Error, Place, Result};
@@ -230,6 +232,7 @@ impl Reader<'_> {
                 None => error.help(format!("add [bases.{}]", base.get_ref())),
             });
         }
+        self.check_engine(name, image)?;
         let files = written.secrets.as_ref().map(|secrets| &secrets.files);
         for bake in &image.bake {
             let secret = bake.secret.get_ref();

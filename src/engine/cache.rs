@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::image::{Content, Descriptor, Kind, Layer};
-use crate::layer;
+use crate::layer::LayerWriter;
 use crate::partial::Partial;
 
 /// A folder of layers: `blobs/DIGEST`, `layers/DIFF_ID.json` (which blob it is), `images/ID` (a config), `names/NAME`
@@ -49,11 +50,23 @@ impl LayerCache {
     ///
     /// # Errors
     /// Those of reading and writing; nothing half-made stays.
-    pub fn put(&self, tar: impl Read) -> Result<Layer> {
+    pub fn put(&self, mut tar: impl Read) -> Result<Layer> {
+        self.put_written(|out| Ok(io::copy(&mut tar, out).map(drop)?))
+    }
+
+    /// Compresses the layer's tar that `write` writes into the cache.
+    ///
+    /// # Errors
+    /// Those of `write` and of writing; nothing half-made stays.
+    pub fn put_written(&self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Layer> {
         let folder = self.folder.join("blobs");
         fs_err::create_dir_all(&folder)?;
         let mut partial = Partial::new(&folder)?;
-        let digests = layer::compress(tar, io::BufWriter::with_capacity(1 << 20, partial.file()))?;
+        let mut writer = LayerWriter::new(io::BufWriter::with_capacity(1 << 20, partial.file()));
+        write(&mut writer)?;
+        let (mut out, digests) = writer.finish()?;
+        out.flush()?;
+        drop(out);
         let blob = folder.join(digests.digest.hex());
         partial.persist(&blob)?;
         let known = Known { digest: digests.digest, size: digests.size };
@@ -99,7 +112,30 @@ impl LayerCache {
         self.write("names", name, diff_id.to_string().as_bytes())
     }
 
-    fn path(&self, kind: &str, name: &str) -> PathBuf {
+    /// A document that was kept: what a base has, what files were like. `None` when there is none that can be read.
+    pub fn document<T: DeserializeOwned>(&self, kind: &str, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs_err::read(self.path(kind, name)).ok()?).ok()
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_document(&self, kind: &str, name: &str, document: &impl Serialize) -> Result<()> {
+        self.write(kind, name, &serde_json::to_vec(document).map_err(io::Error::from)?)
+    }
+
+    /// A new folder in the cache's own, gone when it is dropped. What a killed run left under this name goes first.
+    pub(super) fn workshop(&self, name: &str) -> Result<Workshop> {
+        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let path = self.path("work", &plain);
+        let workshop = Workshop(path);
+        workshop.remove();
+        fs_err::create_dir_all(&workshop.0)?;
+        Ok(workshop)
+    }
+
+    pub(super) fn path(&self, kind: &str, name: &str) -> PathBuf {
         self.folder.join(kind).join(name)
     }
 
@@ -109,6 +145,27 @@ impl LayerCache {
         let mut partial = Partial::new(&folder)?;
         partial.file().write_all(bytes)?;
         partial.persist(&folder.join(name))
+    }
+}
+
+/// A folder to work in.
+#[derive(Debug)]
+pub(super) struct Workshop(PathBuf);
+
+impl Workshop {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn remove(&self) {
+        // What cannot be removed shows in the next step.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 const WITHHELD_NAMES: [&str; 3] = [".git", ".imgforge", "local_settings.py"];
 /// What a Dockerfile from outside of the context is called in it.
 const FOREIGN_DOCKERFILE: &str = ".dockerfile.imgforge";
+/// What stays out.
+const IGNORE_FILE: &str = ".dockerignore";
+
 /// The files of a build, listed and not yet read.
 #[derive(Debug)]
 pub struct BuildContext {
@@ -33,29 +36,38 @@ pub struct BuildContext {
     pub warnings: Vec<String>,
 }
 
+/// A file, folder or link of a context.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     /// Relative to the root.
-    path: PathBuf,
-    mode: u32,
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
     mtime: u64,
-    what: What,
+    pub(super) what: What,
+    /// What the file system said of it; of made ones nothing.
+    pub(super) metadata: Option<std::fs::Metadata>,
 }
 
 #[derive(Debug)]
-enum What {
+pub(super) enum What {
     Folder,
     File { size: u64 },
     Link { target: PathBuf },
     Bytes(Vec<u8>),
 }
 
-impl BuildContext {
-    /// Lists what the recipe's build may see.
-    ///
-    /// # Errors
-    /// No context, no Dockerfile, a malformed ignore file, a folder that cannot be read.
-    pub fn list(recipe: &Recipe) -> Result<Self> {
+/// What a build may see of a context, without a Dockerfile.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) root: PathBuf,
+    pub(super) entries: Vec<Entry>,
+    pub(super) warnings: Vec<String>,
+    withheld: BTreeSet<String>,
+}
+
+impl Listing {
+    /// Lists the recipe's context; the first of `ignore_files` that is there says what stays out.
+    pub(super) fn of(recipe: &Recipe, ignore_files: &[PathBuf]) -> Result<Self> {
         let image = &recipe.image;
         let root = fs_err::canonicalize(&recipe.context).map_err(|error| {
             Error::config(format!("the build context of image {image} cannot be used")).because(error)
@@ -66,7 +78,8 @@ impl BuildContext {
                 "the build context of image {image} is not a folder: {context}"
             )));
         }
-        let ignore = read_ignore(recipe, &root)?;
+        let in_context = root.join(IGNORE_FILE);
+        let ignore = read_ignore(ignore_files.iter().chain([&in_context]))?;
         let mut withheld = BTreeSet::new();
         for path in &recipe.withheld {
             let path = slashed(path);
@@ -80,7 +93,22 @@ impl BuildContext {
         }
         let mut lister = Lister { root: &root, ignore, withheld, entries: Vec::new(), warnings: Vec::new() };
         lister.folder(Path::new(""), &mut Vec::new())?;
-        let Lister { withheld, mut entries, warnings, .. } = lister;
+        let Lister { withheld, entries, warnings, .. } = lister;
+        Ok(Listing { root, entries, warnings, withheld })
+    }
+}
+
+impl BuildContext {
+    /// Lists what the recipe's build may see.
+    ///
+    /// # Errors
+    /// No context, no Dockerfile, a malformed ignore file, a folder that cannot be read.
+    pub fn list(recipe: &Recipe) -> Result<Self> {
+        // `NAME.dockerignore` beside the Dockerfile comes before the context's (BuildKit, frontend/dockerui/config.go).
+        let mut beside = recipe.dockerfile.clone().into_os_string();
+        beside.push(IGNORE_FILE);
+        let listing = Listing::of(recipe, &[PathBuf::from(beside)])?;
+        let Listing { root, mut entries, warnings, withheld } = listing;
         let dockerfile = add_dockerfile(recipe, &root, &withheld, &mut entries)?;
         Ok(BuildContext { root, entries, dockerfile, warnings })
     }
@@ -273,7 +301,8 @@ impl Lister<'_> {
 fn entry(path: &Path, metadata: &std::fs::Metadata, what: What) -> Entry {
     // A link's own mode means nothing and differs between systems.
     let mode = if matches!(what, What::Link { .. }) { 0o777 } else { metadata.mode() & 0o7777 };
-    Entry { path: path.to_owned(), mode, mtime: metadata.mtime().try_into().unwrap_or(0), what }
+    let mtime = metadata.mtime().try_into().unwrap_or(0);
+    Entry { path: path.to_owned(), mode, mtime, what, metadata: Some(metadata.clone()) }
 }
 
 fn is_withheld(path: &Path, name: &str, withheld: &BTreeSet<String>) -> bool {
@@ -281,13 +310,10 @@ fn is_withheld(path: &Path, name: &str, withheld: &BTreeSet<String>) -> bool {
     named || withheld.contains(name)
 }
 
-/// `NAME.dockerignore` beside the Dockerfile comes before the context's `.dockerignore` (BuildKit,
-/// frontend/dockerui/config.go).
-fn read_ignore(recipe: &Recipe, root: &Path) -> Result<Ignore> {
-    let mut beside = recipe.dockerfile.clone().into_os_string();
-    beside.push(".dockerignore");
-    for file in [PathBuf::from(beside), root.join(".dockerignore")] {
-        match fs_err::read(&file) {
+/// The first of these files that is there.
+fn read_ignore<'f>(files: impl Iterator<Item = &'f PathBuf>) -> Result<Ignore> {
+    for file in files {
+        match fs_err::read(file) {
             Ok(bytes) => {
                 let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 return Ignore::parse(&bytes, &name);
@@ -327,12 +353,13 @@ fn add_dockerfile(
         Some((path, true)) if metadata.is_file() => {
             let name = slashed(&path);
             if !entries.iter().any(|entry| entry.path == path) {
-                entries.push(Entry { path, mode: 0o644, mtime: 0, what });
+                entries.push(Entry { path, mode: 0o644, mtime: 0, what, metadata: None });
             }
             Ok(name)
         }
         _ => {
-            entries.push(Entry { path: FOREIGN_DOCKERFILE.into(), mode: 0o644, mtime: 0, what });
+            let path = FOREIGN_DOCKERFILE.into();
+            entries.push(Entry { path, mode: 0o644, mtime: 0, what, metadata: None });
             Ok(FOREIGN_DOCKERFILE.into())
         }
     }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::base::Base;
+use crate::config::EngineName;
 use crate::digest::Digest;
 use crate::engine::cache::LayerCache;
 use crate::engine::context::BuildContext;
@@ -61,7 +62,7 @@ impl DockerEngine {
     /// What the Dockerfile's `FROM $BASE` is to be; a local base is loaded for it.
     async fn base(&self, base: &Base, progress: &Reporter) -> Result<String> {
         match base {
-            Base::Registry(reference) => Ok(match reference.version() {
+            Base::Registry(reference) | Base::Read { reference, .. } => Ok(match reference.version() {
                 Version::Digest(digest) => format!("{}@{digest}", reference.repository),
                 Version::Tag(tag) => format!("{}:{tag}", reference.repository),
             }),
@@ -150,14 +151,15 @@ impl Engine for DockerEngine {
         } else {
             task.done(summary);
         }
-        Ok(Built { image: recipe.image.clone(), id, base: recipe.base.clone(), reused })
+        let base = recipe.base.clone();
+        Ok(Built { image: recipe.image.clone(), engine: EngineName::Docker, id, base, reused })
     }
 
     async fn export(&self, built: &Built, progress: &Reporter) -> Result<Image> {
         export::export(&self.daemon, &self.cache, built, progress).await
     }
 
-    fn can_push_to(&self, host: &str) -> bool {
+    fn can_push_to(&self, _: &Built, host: &str) -> bool {
         self.daemon.is_local() || !is_loopback(host)
     }
 
@@ -174,7 +176,9 @@ impl Engine for DockerEngine {
 
     async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {
         let (subject, send) = match below {
-            Some(below) => (below.image.as_str(), Send::New),
+            // The daemon has the lower layers of what it built itself.
+            Some(below) if below.engine == EngineName::Docker => (below.image.as_str(), Send::New),
+            Some(below) => (below.image.as_str(), Send::Whole),
             None => ("image", Send::Whole),
         };
         load::load(&self.daemon, image, subject, send, progress).await

@@ -1,4 +1,4 @@
-//! Between tar, which blocks, and the daemon's streams, which do not: bytes go through a short queue to or from a thread
+//! Between tar, which blocks, and streams of the network, which do not: bytes go through a short queue to or from a thread
 //! that may wait.
 
 use std::io::{self, Read, Write};

@@ -3,14 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_util::io::ReaderStream;
+
+use super::Parts;
+use crate::base::contents::Contents;
 use crate::base::{Base, debian, layout};
 use crate::config::{Config, Debian};
-use crate::engine::Login;
+use crate::engine::cache::LayerCache;
+use crate::engine::{Login, direct, pipe};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::image::reference::Reference;
 use crate::plan::PlannedBase;
 use crate::progress::Reporter;
-use crate::registry::Registry;
+use crate::registry::{Registry, read};
 
 /// Where a base of imgforge.toml comes from, with what it takes to get it (`backends` makes these).
 pub enum BaseSource {
@@ -119,5 +125,91 @@ pub(super) async fn ready(
                 .map_err(|error| error.context(format!("base {name:?} cannot be made")))?;
             Ok(Base::Local { name: name.to_owned(), image: Box::new(image) })
         }
+    }
+}
+
+/// Where the layers of a registry's base are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layers {
+    /// Where they are. They are read once, to learn what is in them, and not kept.
+    InRegistry,
+    /// In files of this machine.
+    Here,
+}
+
+/// Reads bases that are in registries.
+pub(super) struct Reading<'r> {
+    pub parts: &'r Parts,
+    pub layers: Layers,
+    pub platform: &'r str,
+    pub progress: &'r Reporter,
+}
+
+impl Reading<'_> {
+    /// The base as a value, when it is one of a registry's; others are values already.
+    pub async fn read(&self, name: &str, base: Base) -> Result<Base> {
+        let (Base::Registry(reference), BaseSource::Registry { registry, .. }) =
+            (&base, &self.parts.bases[name])
+        else {
+            return Ok(base);
+        };
+        let in_words = |error: Error| error.context(format!("base {name:?} cannot be read"));
+        let (repository, version) = (&reference.repository, reference.version());
+        let image =
+            read::read(registry.as_ref(), repository, &version, self.platform).await.map_err(in_words)?;
+        let image = image
+            .ok_or_else(|| Error::failed(format!("base {name:?}: {reference} is not there any more")))?;
+        // A reference may name the image of another machine by its own digest.
+        if !image.platform().starts_with(self.platform) {
+            return Err(Error::config(format!(
+                "base {name:?} is for {}, and {} is wanted",
+                image.platform(),
+                self.platform
+            ))
+            .help("take the digest of its index, or build on a machine of the base's platform"));
+        }
+        let folder = self.parts.config.work_dir().join("layers");
+        if self.layers == Layers::Here {
+            let blobs = folder.join("blobs");
+            let image =
+                read::pull(name, &image, registry.as_ref(), repository, &blobs, self.progress).await?;
+            return Ok(Base::Local { name: name.to_owned(), image: Box::new(image) });
+        }
+        let cache = LayerCache::new(folder);
+        let contents = match direct::contents(&cache, &image) {
+            Some(contents) => contents,
+            None => {
+                let contents =
+                    self.contents(name, reference, registry.as_ref(), &image).await.map_err(in_words)?;
+                direct::put_contents(&cache, &image, &contents)?;
+                contents
+            }
+        };
+        Ok(Base::Read { reference: reference.clone(), image: Box::new(image), contents: Arc::new(contents) })
+    }
+
+    async fn contents(
+        &self,
+        name: &str,
+        reference: &Reference,
+        registry: &dyn Registry,
+        image: &Image,
+    ) -> Result<Contents> {
+        let task = self.progress.task(name, "look into");
+        let mut contents = Contents::default();
+        for layer in image.layers() {
+            task.detail(format!("layer {}", layer.descriptor.digest.short()));
+            let blob = registry.blob(&reference.repository, &layer.descriptor).await?;
+            let mut below = contents;
+            let read = pipe::read(ReaderStream::new(blob), move |mut blob| {
+                below.add_layer(&mut blob)?;
+                // Whether the bytes are those of the digest shows at their end.
+                std::io::copy(&mut blob, &mut std::io::sink())?;
+                Ok::<_, Error>(below)
+            });
+            contents = read.await.expect("reading a layer does not panic")?;
+        }
+        task.done(format!("{} layers", image.layers().len()));
+        Ok(contents)
     }
 }

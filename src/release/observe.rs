@@ -157,6 +157,16 @@ fn check_files(parts: &Parts, images: &[String]) -> Result<()> {
             ))
             .help("paths in imgforge.toml start at its own folder"));
         }
+        let requirements = image.python.as_ref().and_then(|python| python.get_ref().requirements.as_ref());
+        if let Some(requirements) = requirements
+            && !parts.config.path(requirements.get_ref()).is_file()
+        {
+            return Err(Error::config(format!(
+                "image {name:?} gets the packages of {}, which is not there",
+                requirements.get_ref().display()
+            ))
+            .help("paths in imgforge.toml start at its own folder"));
+        }
         if !parts.config.path(&image.context).is_dir() {
             return Err(Error::config(format!(
                 "image {name:?} has the build context {}, which is no folder",

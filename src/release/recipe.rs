@@ -1,6 +1,6 @@
 //! Turns the configuration of an image into the recipe that an engine gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use futures_util::future::try_join_all;
@@ -8,10 +8,10 @@ use futures_util::future::try_join_all;
 use super::observe::Seen;
 use super::{Parts, bases};
 use crate::base::Base;
-use crate::config::Config;
-use crate::engine::Recipe;
-use crate::error::Result;
-use crate::plan::Plan;
+use crate::config::{Config, EngineName, ImageConfig, Target};
+use crate::engine::{DirectRecipe, Recipe};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Until};
 use crate::progress::Reporter;
 
 /// The recipes of a plan, with their bases made.
@@ -21,16 +21,46 @@ pub(super) async fn recipes(
     seen: &Seen,
     progress: &Reporter,
 ) -> Result<Vec<Recipe>> {
+    // An engine without a daemon wants to read what the daemon fetches by itself.
+    let wanted: BTreeSet<(&String, EngineName)> = plan
+        .images
+        .iter()
+        .filter_map(|planned| planned.base.as_ref().map(|base| (base, planned.engine)))
+        .collect();
     let made = try_join_all(plan.bases.keys().map(async |name| {
         let base = bases::ready(&seen.bases[name], name, &parts.config, progress).await;
-        base.map(|base| (name.clone(), base))
+        base.map(|base| (name, base))
     }))
     .await?;
-    let made: BTreeMap<String, Base> = made.into_iter().collect();
-    Ok(plan.images.iter().map(|planned| recipe(parts, &planned.image, &made)).collect())
+    let made: BTreeMap<&String, Base> = made.into_iter().collect();
+    let reading = bases::Reading { parts, layers: layers(parts, plan), platform: &seen.platform, progress };
+    let ready = try_join_all(wanted.into_iter().map(async |(name, engine)| {
+        let base = made[name].clone();
+        let base = match engine {
+            EngineName::Docker => base,
+            EngineName::Direct => reading.read(name, base).await?,
+        };
+        Ok::<_, Error>(((name.clone(), engine), base))
+    }))
+    .await?;
+    let ready = ready.into_iter().collect();
+    Ok(plan.images.iter().map(|planned| recipe(parts, &planned.image, &ready)).collect())
 }
 
-fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<String, Base>) -> Recipe {
+/// Where the layers of a registry's base have to be: a registry takes them from another one, a layout on disk and a
+/// daemon do not.
+fn layers(parts: &Parts, plan: &Plan) -> bases::Layers {
+    let compose =
+        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    let stays = match (plan.until, &parts.registry) {
+        (Until::Build, _) | (_, None) => true,
+        (Until::Push, Some(registry)) => registry.is_remote(),
+        (Until::Deploy, Some(registry)) => registry.is_remote() && !compose,
+    };
+    if stays { bases::Layers::InRegistry } else { bases::Layers::Here }
+}
+
+fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<(String, EngineName), Base>) -> Recipe {
     let config = &parts.config;
     let image = &config.images[name];
     let context = normal(&config.path(&image.context));
@@ -40,13 +70,28 @@ fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<String, Base>) -> Recipe {
     Recipe {
         project: config.project.get_ref().clone(),
         image: name.to_owned(),
-        base: image.base.as_ref().map(|base| bases[base.get_ref()].clone()),
+        base: image.base.as_ref().map(|base| bases[&(base.get_ref().clone(), image.engine())].clone()),
         dockerfile: dockerfile.unwrap_or_else(|| context.join("Dockerfile")),
         withheld: withheld(config, &context),
         context,
         target: image.target.clone(),
         args,
         secrets: parts.build_secrets.clone(),
+        direct: (image.engine() == EngineName::Direct).then(|| direct(config, image)),
+    }
+}
+
+fn direct(config: &Config, image: &ImageConfig) -> DirectRecipe {
+    let python = image.python.as_ref().map(|python| python.get_ref().clone());
+    let requirements = python.as_ref().and_then(|python| python.requirements.as_ref());
+    DirectRecipe {
+        requirements: requirements.map(|path| normal(&config.path(path.get_ref()))),
+        python,
+        copy: image.copy.iter().map(|copy| copy.get_ref().clone()).collect(),
+        statics: image.statics.as_ref().map(|statics| statics.get_ref().clone()),
+        users: image.users.iter().map(|user| user.get_ref().clone()).collect(),
+        directories: image.directories.iter().map(|directory| directory.get_ref().clone()).collect(),
+        settings: image.settings.as_ref().map(|settings| settings.get_ref().clone()).unwrap_or_default(),
     }
 }
 

@@ -130,6 +130,7 @@ fn secret_bytes_are_exposed_in_few_places() {
         "registry/auth",
         "engine/docker",
         "engine/daemon/registry.rs",
+        "engine/direct/uv.rs",
         "backends",
         "cli/secrets/get.rs",
     ];

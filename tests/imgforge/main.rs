@@ -7,6 +7,7 @@ mod bases;
 mod cli;
 mod compose;
 mod config;
+mod direct;
 mod ecs;
 mod engine;
 mod faults;

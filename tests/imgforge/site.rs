@@ -28,6 +28,21 @@ async fn behind_uwsgi_the_page_shows_what_only_the_secret_settings_know() {
     shop.program().run(&["down", "--volumes"]).ok();
 }
 
+/// Built without a daemon, the same site gives the same answers.
+#[tokio::test]
+async fn built_directly_it_serves_the_same_behind_gunicorn() {
+    let shop = Shop::direct(Server::Gunicorn).await;
+    serves(&shop);
+    shop.program().run(&["down", "--volumes"]).ok();
+}
+
+#[tokio::test]
+async fn built_directly_it_serves_the_same_behind_uwsgi() {
+    let shop = Shop::direct(Server::Uwsgi).await;
+    serves(&shop);
+    shop.program().run(&["down", "--volumes"]).ok();
+}
+
 fn serves(shop: &Shop) {
     shop.program().run(&["release"]).ok();
 

@@ -2,6 +2,7 @@
 
 pub mod conformance;
 pub mod debian;
+pub mod direct;
 pub mod docker;
 pub mod ecs_simulator;
 pub mod fault_proxy;

@@ -30,6 +30,7 @@ fn recipe(context: &Path) -> Recipe {
         target: None,
         args: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        direct: None,
     }
 }
 

@@ -78,7 +78,7 @@ type Layers = Arc<BTreeMap<DiffId, Layer>>;
 fn base_layers(built: &Built) -> Layers {
     let image = match &built.base {
         Some(Base::Local { image, .. }) => Some(image),
-        Some(Base::Registry(_)) | None => None,
+        Some(Base::Registry(_) | Base::Read { .. }) | None => None,
     };
     let mut known = BTreeMap::new();
     for layer in image.into_iter().flat_map(|image| image.layers()) {

@@ -228,6 +228,7 @@ mod tests {
             target: None,
             args: BTreeMap::new(),
             secrets: BTreeMap::from([("index".to_owned(), Secret::new(secret.into()))]),
+            direct: None,
         }
     }
 

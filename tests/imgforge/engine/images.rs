@@ -11,6 +11,7 @@ use imgforge::layer::bake::{BakedFile, bake};
 use imgforge::progress::{Outcome, Reporter};
 use imgforge::secret::{Secret, Version};
 
+use crate::support;
 use crate::support::docker::{Proxy, Recorder, Site, daemon, daemon_with, docker_prints, unique};
 
 const DOCKERFILE: &str =
@@ -73,7 +74,7 @@ async fn an_export_of_a_changed_image_takes_known_layers_from_the_cache() {
 async fn an_export_of_an_image_that_is_gone_fails() {
     let site = Site::new(&[("web.Dockerfile", DOCKERFILE), ("a", "a")]);
     let engine = site.engine(daemon());
-    let gone = Built { id: Digest::of(b"gone"), image: "web".into(), base: None, reused: false };
+    let gone = support::docker::built(Digest::of(b"gone"));
     let error = engine.export(&gone, &Reporter::silent()).await.unwrap_err();
     assert_eq!(error.what(), "cannot export web");
     assert!(error.causes().concat().to_lowercase().contains("no such"), "{error:?}");

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use imgforge::digest::Digest;
 use imgforge::engine::{Engine, Login, Logins};
 use imgforge::error::Kind;
 use imgforge::image::reference::{Reference, Repository, Tag};
 use imgforge::progress::{Outcome, Reporter};
 use imgforge::secret::Secret;
 
-use crate::support::docker::{Recorder, Site, daemon, daemon_with, docker, docker_prints, unique};
+use crate::support::docker::{Recorder, Site, built, daemon, daemon_with, docker, docker_prints, unique};
 
 /// A registry of its own, ended when dropped.
 struct Registry {
@@ -90,8 +91,8 @@ const DOCKERFILE: &str = "ARG BASE\nFROM $BASE\nRUN echo pushed > /pushed\n";
 async fn the_daemon_pushes_by_itself_and_keeps_no_name() {
     let (site, registry) = (Site::new(&[("web.Dockerfile", DOCKERFILE)]), Registry::start(None));
     let engine = site.engine(daemon());
-    assert!(engine.can_push_to(&registry.host));
     let built = engine.build(&site.recipe("web"), &Logins::new(), &Reporter::silent()).await.unwrap();
+    assert!(engine.can_push_to(&built, &registry.host));
     let (repository, tag) = (registry.repository("shop/web"), "build-1".parse::<Tag>().unwrap());
     let (recorder, progress) = Recorder::new();
     engine.push(&built, &repository, &tag, None, &progress).await.unwrap();
@@ -225,6 +226,7 @@ async fn a_registry_that_is_not_there_is_told_with_its_host() {
 fn a_remote_daemon_is_not_sent_to_this_machines_loopback() {
     let site = Site::new(&[]);
     let remote = site.engine(daemon_with(&[("DOCKER_HOST", "tcp://10.0.0.1:2375")]));
-    assert!(!remote.can_push_to("127.0.0.1:5000"));
-    assert!(remote.can_push_to("registry.example.com"));
+    let built = built(Digest::of(b"any"));
+    assert!(!remote.can_push_to(&built, "127.0.0.1:5000"));
+    assert!(remote.can_push_to(&built, "registry.example.com"));
 }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imgforge::base::Base;
+use imgforge::config::EngineName;
 use imgforge::digest::{DiffId, Digest};
-use imgforge::engine::Recipe;
 use imgforge::engine::daemon::Daemon;
 use imgforge::engine::docker::DockerEngine;
+use imgforge::engine::{Built, Recipe};
 use imgforge::image::{Content, Descriptor, Image, Kind, Layer};
 use imgforge::progress::{Event, Outcome, Progress, Reporter};
 use serde_json::json;
@@ -139,7 +140,7 @@ impl Site {
     pub fn base_image(&self) -> &Image {
         match &self.base {
             Base::Local { image, .. } => image,
-            Base::Registry(_) => unreachable!("it was made as a local one"),
+            Base::Registry(_) | Base::Read { .. } => unreachable!("it was made as a local one"),
         }
     }
 
@@ -160,6 +161,7 @@ impl Site {
             target: None,
             args: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            direct: None,
         }
     }
 
@@ -179,6 +181,11 @@ impl Drop for Site {
             docker(&["image", "rm", "--force", id]);
         }
     }
+}
+
+/// What an engine would say of an image with this id.
+pub fn built(id: Digest) -> Built {
+    Built { image: "web".into(), engine: EngineName::Docker, id, base: None, reused: false }
 }
 
 /// An image that holds a static busybox with its commands, and a label that names the test.

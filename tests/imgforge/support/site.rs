@@ -83,6 +83,39 @@ impl Shop {
         Program::new(self.dir.path()).with("SHOP_PORT", "")
     }
 
+    /// The same with images that are built directly, without their Dockerfiles.
+    pub async fn direct(server: Server) -> Self {
+        let shop = Shop::new(server).await;
+        let config = shop.read("imgforge.toml");
+        let lines = config
+            .lines()
+            .filter(|line| !line.starts_with("args "))
+            .map(|line| if line.starts_with("dockerfile ") { "engine = \"direct\"" } else { line });
+        let config: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let mut tables = [include_str!("site/web.toml"), include_str!("site/nginx.toml")].concat();
+        if server == Server::Uwsgi {
+            for (gunicorn, uwsgi) in [
+                ("gunicorn==27.0.1", "pyuwsgi==2.0.30.post1"),
+                (
+                    "\"gunicorn\", \"--config\", \"dockerfiles/gunicorn.conf.py\"",
+                    "\"uwsgi\", \"--ini\", \"dockerfiles/uwsgi.ini\"",
+                ),
+                ("127.0.0.1:8000/health/", "127.0.0.1:8001/health/"),
+                ("dockerfiles/nginx.http.conf", "dockerfiles/nginx.uwsgi.conf"),
+            ] {
+                assert!(tables.contains(gunicorn), "{gunicorn}");
+                tables = tables.replace(gunicorn, uwsgi);
+            }
+        }
+        shop.write("imgforge.toml", &format!("{config}{tables}"));
+        shop
+    }
+
+    /// The project's folder.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The id of a service's container.
     pub fn container(&self, service: &str) -> String {
         let project = format!("label=com.docker.compose.project={}", self.project);

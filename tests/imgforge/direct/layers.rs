@@ -1,0 +1,125 @@
+//! What is in the layers of copies, users and directories, and that it depends on nothing but what was asked for.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::support::direct::Direct;
+
+const SITE: &str = r#"
+bake = [{ secret = "settings", path = "/srv/site/settings.py", owner = "1000:1000" }]
+[[images.web.users]]
+name = "docker"
+uid = 1000
+[[images.web.directories]]
+path = "/srv/data"
+owner = "1000:1000"
+[[images.web.copy]]
+from = "site"
+to = "/srv/site"
+[images.web.config]
+user = "docker"
+workdir = "/srv/site"
+env = { MODE = "direct" }
+cmd = ["httpd", "-f", "-p", "8000"]
+expose = ["8000"]
+"#;
+
+fn site() -> Direct {
+    let direct = Direct::new(SITE);
+    direct.write("site/index.html", "public\n");
+    direct.write("site/deep/er/page.html", "deep\n");
+    direct.write("site/run.sh", "#!/bin/sh\n");
+    direct.write("site/left-out.log", "noise\n");
+    direct.write("site/local_settings.py", "a developer's own\n");
+    direct.write(".dockerignore", "**/*.log\n");
+    symlink("/etc/passwd", direct.path().join("site/leads-out")).unwrap();
+    std::fs::set_permissions(direct.path().join("site/run.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    direct
+}
+
+#[test]
+fn an_image_is_pushed_where_no_daemon_is() {
+    let direct = site();
+    let pushed = direct.push();
+    assert!(pushed.built);
+    assert_eq!(pushed.layers.len(), 4, "the base, users and directories, the copy, the secret");
+    let names = |layer: usize| pushed.layers[layer].keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(names(1), ["etc", "etc/group", "etc/passwd", "home", "home/docker", "srv", "srv/data"]);
+    assert_eq!(
+        names(2),
+        [
+            "srv",
+            "srv/site",
+            "srv/site/deep",
+            "srv/site/deep/er",
+            "srv/site/deep/er/page.html",
+            "srv/site/index.html",
+            "srv/site/leads-out",
+            "srv/site/run.sh",
+        ]
+    );
+    assert_eq!(names(3), ["srv/site/settings.py"]);
+    let copied = &pushed.layers[2];
+    assert_eq!(copied["srv/site/leads-out"].content, b"/etc/passwd", "a link is a text");
+    assert_eq!(copied["srv/site/run.sh"].mode, 0o755);
+    assert_eq!(copied["srv/site/index.html"].mode, 0o644);
+    assert!(copied.values().all(|entry| entry.mtime == 0 && entry.owner == (0, 0)));
+    let users = &pushed.layers[1];
+    assert_eq!((users["home/docker"].owner, users["srv/data"].owner), ((1000, 1000), (1000, 1000)));
+    let passwd = String::from_utf8(users["etc/passwd"].content.clone()).unwrap();
+    assert!(passwd.ends_with("docker:x:1000:1000::/home/docker:/usr/sbin/nologin\n"), "{passwd}");
+    let config = &pushed.config["config"];
+    assert_eq!(config["User"], "docker");
+    assert_eq!(config["Env"], serde_json::json!(["PATH=/bin", "MODE=direct"]));
+    assert_eq!(config["ExposedPorts"], serde_json::json!({"8000/tcp": {}}));
+    assert_eq!(pushed.config["created"], "2026-01-01T00:00:00Z", "the base's own");
+    assert_eq!(pushed.config["history"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn the_same_files_elsewhere_give_the_same_layers() {
+    let (one, two) = (site(), Direct::new(SITE));
+    // In another order, with other times and under another umask.
+    for file in ["run.sh", "local_settings.py", "left-out.log", "deep/er/page.html", "index.html"] {
+        let text = std::fs::read_to_string(one.path().join("site").join(file)).unwrap();
+        two.write(&format!("site/{file}"), &text);
+        let path = two.path().join("site").join(file);
+        let mode = if file == "run.sh" { 0o700 } else { 0o600 };
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1234)).unwrap();
+    }
+    symlink("/etc/passwd", two.path().join("site/leads-out")).unwrap();
+    two.write(".dockerignore", "**/*.log\n");
+    std::fs::copy(one.path().join("secrets/settings.py"), two.path().join("secrets/settings.py")).unwrap();
+    let first = one.push();
+    std::fs::copy(one.path().join("secrets/imgforge.salt"), two.path().join("secrets/imgforge.salt"))
+        .unwrap();
+    let program = two.program().with("TZ", "Pacific/Auckland").with("LC_ALL", "tr_TR.UTF-8");
+    let second = program.run(&["push", "--output", "json"]).ok().result();
+    assert_eq!(second["release"]["images"][0]["digest"], first.digest);
+}
+
+#[test]
+fn one_changed_file_makes_one_layer_anew() {
+    let direct = site();
+    let first = direct.push();
+    let again = direct.push();
+    assert_eq!((again.digest, again.built), (first.digest, false));
+    // The same size, and written right after it was read.
+    direct.write("site/index.html", "PUBLIC\n");
+    let changed = direct.push();
+    assert!(changed.built);
+    assert_eq!(changed.layers[2]["srv/site/index.html"].content, b"PUBLIC\n");
+    for (layer, same) in [(0, true), (1, true), (2, false), (3, true)] {
+        assert_eq!(changed.digests[layer] == first.digests[layer], same, "layer {layer}");
+    }
+}
+
+#[test]
+fn parents_are_listed_as_the_base_has_them() {
+    let direct = Direct::new("[[images.web.copy]]\nfrom = \"f\"\nto = \"/tmp/f\"\n");
+    direct.write("f", "1");
+    let pushed = direct.push();
+    let base = &pushed.layers[0]["tmp"];
+    assert_eq!(&pushed.layers[1]["tmp"], base);
+}
