@@ -6,7 +6,7 @@ use crate::support::direct::{Direct, Pushed};
 use crate::support::{debian, program::Program};
 
 /// A project on Debian's python3.
-async fn project(tables: &str) -> Direct {
+pub async fn project(tables: &str) -> Direct {
     debian::base(&["python3", "python3-venv", "ca-certificates"]).await;
     let direct = Direct::new(tables);
     direct.replace(
