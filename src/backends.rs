@@ -26,14 +26,14 @@ use crate::registry::layout::Layout;
 use crate::registry::remote::retry::RetryPolicy;
 use crate::registry::remote::transport::Http;
 use crate::registry::remote::{Remote, RemoteConfig};
-use crate::release::Parts;
 use crate::release::bases::BaseSource;
 use crate::release::source::source;
+use crate::release::{self, Parts};
 use crate::secret::dir::DirStore;
 use crate::secret::ecs_config::{self, RegistryLogin};
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
 use crate::secret::s3::S3Store;
-use crate::secret::{Secret, SecretSet, SecretStore};
+use crate::secret::{self, Secret, SecretSet, SecretStore};
 
 mod checks;
 
@@ -50,11 +50,13 @@ const ECR_REGISTRY: &str = "IMGFORGE_ECR_REGISTRY";
 /// What a command is going to use, so that nothing else is asked for.
 #[derive(Debug, Clone)]
 pub struct Needs {
+    start: Start,
     until: Option<Until>,
     /// These images only; all when empty.
     images: Vec<String>,
-    start: Start,
     salt: SaltPolicy,
+    /// Secret files that are read at another version than their newest.
+    pins: BTreeMap<String, secret::Version>,
 }
 
 impl Needs {
@@ -65,13 +67,29 @@ impl Needs {
 
     /// What a request needs when it is only looked at: nothing is written anywhere.
     pub fn to_look(request: &Request) -> Self {
-        let (images, start) = (request.images.clone(), request.start);
-        Needs { until: Some(request.until), images, start, salt: SaltPolicy::ReadOnly }
+        Needs {
+            start: request.start,
+            until: Some(request.until),
+            images: request.images.clone(),
+            salt: SaltPolicy::ReadOnly,
+            pins: BTreeMap::new(),
+        }
     }
 
     /// The deployer alone.
     pub fn deployer() -> Self {
-        Needs { until: None, images: Vec::new(), start: Start::Registry, salt: SaltPolicy::ReadOnly }
+        Needs {
+            start: Start::Registry,
+            until: None,
+            images: Vec::new(),
+            salt: SaltPolicy::ReadOnly,
+            pins: BTreeMap::new(),
+        }
+    }
+
+    /// What a rotation needs that gives the secret files in `pins` those versions.
+    pub fn to_rotate(until: Until, pins: BTreeMap<String, secret::Version>) -> Self {
+        Needs { until: Some(until), salt: SaltPolicy::DrawIfMissing, pins, ..Needs::deployer() }
     }
 
     /// Whether an image is built on the Docker daemon, or run there.
@@ -79,9 +97,7 @@ impl Needs {
         let wanted = |name: &String| self.images.is_empty() || self.images.contains(name);
         let built = self.start == Start::Sources
             && config.images.iter().any(|(name, image)| wanted(name) && image.engine() == EngineName::Docker);
-        let compose =
-            config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
-        built || (compose && matches!(self.until, None | Some(Until::Deploy)))
+        built || (release::is_on_daemon(config) && matches!(self.until, None | Some(Until::Deploy)))
     }
 
     fn wants_secrets(&self) -> bool {
@@ -166,7 +182,18 @@ async fn secrets(config: &Config, needs: &Needs) -> Result<(Option<Arc<dyn Secre
     {
         names.push(ECS_CONFIG.to_owned());
     }
-    let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::named(config, name)).collect();
+    if let Some(name) = needs.pins.keys().find(|name| !names.contains(name)) {
+        return Err(Error::config(format!("no image holds a secret file {name:?}"))
+            .help(format!("those that images hold: {}", names.join(", "))));
+    }
+    let wanted = names.iter().map(|name| {
+        let wanted = Wanted::named(config, name);
+        match needs.pins.get(name) {
+            Some(version) => wanted.at(version.clone()),
+            None => wanted,
+        }
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
     let secrets = pinned::read(store.as_ref(), &wanted, needs.salt).await?;
     Ok((Some(store), secrets))
 }
@@ -333,7 +360,7 @@ fn bases(config: &Config, logins: &LoginChain) -> Result<BTreeMap<String, BaseSo
 }
 
 fn build_secrets(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Result<BTreeMap<String, Secret>> {
-    if needs.until.is_none() {
+    if needs.start == Start::Registry {
         return Ok(BTreeMap::new());
     }
     let read = |(id, from): (&String, &BuildSecret)| {

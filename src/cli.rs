@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 mod build;
 mod completions;
 mod deploy;
+mod diff;
 mod doctor;
 mod down;
 mod error;
@@ -19,6 +20,7 @@ mod push;
 mod release;
 mod report;
 mod result;
+mod rotate;
 mod run;
 mod secrets;
 mod session;
@@ -64,12 +66,14 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Release(release::Args),
+    Rotate(rotate::Args),
     Plan(plan::Args),
     Build(build::Args),
     Push(push::Args),
     Deploy(deploy::Args),
     Run(run::Args),
     Inspect(inspect::Args),
+    Diff(diff::Args),
     Secrets(secrets::Args),
     Doctor(doctor::Args),
     Up(up::Args),
@@ -101,12 +105,14 @@ pub fn main() -> ExitCode {
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
         Command::Release(args) => release::run(session, args).await,
+        Command::Rotate(args) => rotate::run(session, args).await,
         Command::Plan(args) => plan::run(session, args).await,
         Command::Build(args) => build::run(session, args).await,
         Command::Push(args) => push::run(session, args).await,
         Command::Deploy(args) => deploy::run(session, args).await,
         Command::Run(args) => run::run(session, args).await,
         Command::Inspect(args) => inspect::run(session, args).await,
+        Command::Diff(args) => diff::run(session, args).await,
         Command::Secrets(args) => secrets::run(session, args).await,
         Command::Doctor(args) => doctor::run(session, args).await,
         Command::Up(args) => up::run(session, args).await,

@@ -43,6 +43,8 @@ pub struct Running {
     pub description: String,
     /// The image of each container (ecs) or service (compose).
     pub containers: BTreeMap<String, String>,
+    /// The images of imgforge.toml that run, by name, as far as it is known where in a registry they are.
+    pub images: BTreeMap<String, Reference>,
     /// What the deployer needs to go back to it: a revision's ARN, a file's content. Its own format.
     #[serde(skip)]
     pub handle: Option<String>,

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 
+pub mod index;
 pub mod inspect;
 pub mod reference;
 pub mod seam;
@@ -257,6 +258,31 @@ impl Image {
             entries.push(Value::Object(entry));
         }
         image.layers.push(layer);
+        image
+    }
+
+    /// The image with the layer at `index` replaced: its descriptor, its diff_id and its history entry together. The entry
+    /// keeps what else is in it. Everything else stays as it is.
+    ///
+    /// # Panics
+    /// There is no such layer.
+    pub fn replace(&self, index: usize, layer: Layer, history: History) -> Self {
+        let mut image = self.changed();
+        let listed = image.config.get_mut("rootfs").and_then(|rootfs| rootfs.get_mut("diff_ids"));
+        if let Some(diff_id) = listed.and_then(|diff_ids| diff_ids.get_mut(index)) {
+            *diff_id = Value::String(layer.diff_id.to_string());
+        }
+        // History has entries without a layer, and may be missing or too short (OCI image-spec, config.md).
+        let entries = image.config.get_mut("history").and_then(Value::as_array_mut);
+        let with_layer = entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.get("empty_layer").and_then(Value::as_bool) != Some(true));
+        if let Some(entry) = with_layer.into_iter().nth(index).and_then(Value::as_object_mut) {
+            entry.insert("created_by".into(), history.created_by.into());
+            entry.insert("comment".into(), history.comment.into());
+        }
+        image.layers[index] = layer;
         image
     }
 

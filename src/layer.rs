@@ -12,6 +12,7 @@ use crate::digest::{DiffId, Digest, Hashing};
 use crate::error::Result;
 
 pub mod bake;
+pub mod files;
 
 /// The pinned gzip level: within a few per cent of the size of 6 in a third of the time.
 const LEVEL: u32 = 3;

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod registry;
 pub mod deploy;
 pub mod release;
+pub mod rotate;
 pub mod doctor;
 pub mod backends;
 pub mod cli;

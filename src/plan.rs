@@ -263,14 +263,19 @@ pub fn release_id(source: &Source, secrets: &BTreeMap<String, String>) -> String
         Source::Changed { id } => format!("{}-changed", commit(id)),
         Source::Unknown => "uncommitted".into(),
     };
-    if secrets.is_empty() {
-        return sources;
+    match secrets_id(secrets) {
+        Some(secrets) => format!("{sources}-{secrets}"),
+        None => sources,
     }
+}
+
+/// Eight hex digits that stand for all secret versions together; `None` when there are none.
+pub fn secrets_id(secrets: &BTreeMap<String, String>) -> Option<String> {
     let mut hash = Sha256::new();
     for (name, version) in secrets {
         hash.update(format!("{name}\0{version}\0"));
     }
-    format!("{sources}-{}", &hex::encode(hash.finalize())[..8])
+    (!secrets.is_empty()).then(|| hex::encode(hash.finalize())[..8].to_owned())
 }
 
 /// The words for the once-tasks of a configuration.

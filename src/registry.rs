@@ -14,6 +14,7 @@ use crate::progress::Task;
 
 pub mod auth;
 pub mod ecr;
+pub mod files;
 pub mod layout;
 pub mod push;
 pub mod read;
@@ -78,6 +79,9 @@ pub trait Registry: Send + Sync {
     async fn exposed(&self, _repository: &Repository) -> Result<Option<String>> {
         Ok(None)
     }
+
+    /// Tells that something will be put there, before anything is read: one login then does for both.
+    fn will_write(&self, _repository: &Repository) {}
 
     /// Makes the repository where the registry does not do that on push. Called before anything is put there.
     async fn prepare(&self, repository: &Repository) -> Result<()>;

@@ -9,17 +9,17 @@ use std::time::Instant;
 
 use futures_util::future::try_join_all;
 
-use crate::config::{Config, Target};
+use crate::config::{Config, OnceConfig, Target};
 use crate::deploy::{Deployer, Release, ReleasedImage, Running};
 use crate::engine::{Built, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::{Reference, Repository, Tag, Version};
 use crate::image::{Image, seam};
-use crate::layer::bake::{BakedFile, bake};
+use crate::layer::bake::{BakedFile, SecretLayer, bake};
 use crate::plan::{Plan, Request, Until};
 use crate::progress::{Reporter, Stage};
 use crate::registry::{Pushed, Registry, push, read};
-use crate::secret::{Secret, SecretSet, SecretStore, pinned};
+use crate::secret::{self, Secret, SecretSet, SecretStore, pinned};
 
 pub mod bases;
 pub mod journal;
@@ -82,7 +82,7 @@ pub async fn apply(
     progress: &Reporter,
     journal: &Journal,
 ) -> Result<Summary> {
-    let mut stages = Stages { progress, journal, times: Vec::new() };
+    let mut stages = Stages::new(progress, journal);
 
     let recipes = stages.run(Stage::Bases, recipe::recipes(parts, plan, &seen, progress)).await?;
     let built = stages.run(Stage::Build, build(parts, &recipes, &seen, progress, journal)).await?;
@@ -95,7 +95,8 @@ pub async fn apply(
     let mut summary = Summary::pushed(plan, &pushed);
     if let (Until::Deploy, Some(running)) = (plan.until, &seen.running) {
         let release = stages.run(Stage::Deploy, release(parts, plan, pushed, progress)).await?;
-        let deployed = deploy(parts, &release, running, progress, journal);
+        let once = once_tasks(&parts.config);
+        let deployed = deploy(parts, &release, running, &once, progress, journal);
         summary.deployed = Some(stages.run(Stage::Deploy, deployed).await?);
     }
     summary.times = stages.times;
@@ -103,14 +104,24 @@ pub async fn apply(
 }
 
 /// Runs one stage after the other, tells of it, and keeps how long each took.
-struct Stages<'a> {
+pub struct Stages<'a> {
     progress: &'a Reporter,
     journal: &'a Journal,
-    times: Vec<(Stage, u64)>,
+    /// Milliseconds of each stage so far.
+    pub times: Vec<(Stage, u64)>,
 }
 
-impl Stages<'_> {
-    async fn run<T>(&mut self, stage: Stage, work: impl Future<Output = Result<T>>) -> Result<T> {
+impl<'a> Stages<'a> {
+    /// None yet.
+    pub fn new(progress: &'a Reporter, journal: &'a Journal) -> Self {
+        Stages { progress, journal, times: Vec::new() }
+    }
+
+    /// Runs a stage.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn run<T>(&mut self, stage: Stage, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.progress.stage_started(stage);
         self.journal.enter(stage);
         let start = Instant::now();
@@ -221,26 +232,33 @@ async fn bake_all(parts: &Parts, images: Vec<Delivered>, secrets: &SecretSet) ->
 }
 
 fn bake_one(config: &Config, name: &str, image: &Image, secrets: &SecretSet) -> Result<Image> {
-    let wanted = &config.images[name].bake;
-    if wanted.is_empty() {
+    if config.images[name].bake.is_empty() {
         return Ok(image.clone());
     }
-    let mut files = Vec::new();
-    let mut versions = BTreeMap::new();
-    for bake in wanted {
-        let secret = bake.secret.get_ref();
-        let file = &secrets.files[secret];
-        versions.insert(secret.clone(), file.version.clone());
-        files.push(BakedFile {
-            path: bake.path.get_ref().clone(),
-            owner: bake.owner,
-            mode: bake.mode,
-            value: file.value.clone(),
-        });
-    }
-    let salt = secrets.salt.value().ok_or_else(|| Error::failed("this run has no salt to bake with"));
-    salt.and_then(|salt| seam::append(image, bake(&files, salt)?, &versions))
+    seam::append(image, secret_layer(config, name, secrets)?, &baked_versions(config, name, secrets))
         .map_err(|error| error.context(format!("cannot bake secrets into {name}")))
+}
+
+/// The secret layer of an image.
+///
+/// # Errors
+/// A path that tar cannot hold; a run that has no salt.
+pub fn secret_layer(config: &Config, name: &str, secrets: &SecretSet) -> Result<SecretLayer> {
+    let files = config.images[name].bake.iter().map(|baked| BakedFile {
+        path: baked.path.get_ref().clone(),
+        owner: baked.owner,
+        mode: baked.mode,
+        value: secrets.files[baked.secret.get_ref()].value.clone(),
+    });
+    let salt = secrets.salt.value().ok_or_else(|| Error::failed("this run has no salt to bake with"))?;
+    bake(&files.collect::<Vec<_>>(), salt)
+        .map_err(|error| error.context(format!("cannot bake the secrets of {name}")))
+}
+
+/// The versions of the secret files that an image holds.
+pub fn baked_versions(config: &Config, name: &str, secrets: &SecretSet) -> BTreeMap<String, secret::Version> {
+    let baked = config.images[name].bake.iter().map(|baked| baked.secret.get_ref());
+    baked.map(|secret| (secret.clone(), secrets.files[secret].version.clone())).collect()
 }
 
 /// An image in the registry, and what the engine knows of it.
@@ -285,8 +303,7 @@ async fn release(
     pushed: Vec<PushedImage>,
     progress: &Reporter,
 ) -> Result<Release> {
-    let on_daemon =
-        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
+    let on_daemon = is_on_daemon(&parts.config);
     let images = try_join_all(pushed.into_iter().map(async |pushed| {
         let PushedImage { name, built, image, pushed } = pushed;
         let local = match on_daemon {
@@ -297,6 +314,11 @@ async fn release(
     }))
     .await?;
     Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
+}
+
+/// Whether what is deployed runs on the daemon itself.
+pub fn is_on_daemon(config: &Config) -> bool {
+    config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose)
 }
 
 /// Finds the images of a release that is in the registry already, so that it can be deployed without a build.
@@ -334,9 +356,7 @@ pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Referenc
 /// The daemon's.
 pub async fn fetch(parts: &Parts, mut release: Release, progress: &Reporter) -> Result<Release> {
     let registry = parts.registry()?;
-    let compose =
-        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
-    if registry.is_remote() || !compose {
+    if registry.is_remote() || !is_on_daemon(&parts.config) {
         return Ok(release);
     }
     let platform = parts.engine.check().await?.platform;
@@ -350,6 +370,11 @@ pub async fn fetch(parts: &Parts, mut release: Release, progress: &Reporter) -> 
     Ok(release)
 }
 
+/// The once-tasks of a configuration.
+pub fn once_tasks(config: &Config) -> Vec<OnceConfig> {
+    config.deploy.iter().flat_map(|deploy| deploy.once.clone()).collect()
+}
+
 /// Once-tasks, switch, verify. Until the switch nothing that runs is touched.
 ///
 /// # Errors
@@ -358,13 +383,14 @@ pub async fn deploy(
     parts: &Parts,
     release: &Release,
     running: &Running,
+    once: &[OnceConfig],
     progress: &Reporter,
     journal: &Journal,
 ) -> Result<crate::deploy::Deployed> {
     let deployer = parts.deployer()?;
     let prepared = deployer.prepare(release, running, progress).await?;
     if !prepared.unchanged {
-        for task in parts.config.deploy.iter().flat_map(|deploy| &deploy.once) {
+        for task in once {
             journal.once_task(&task.name);
             let exit = deployer.run_once(&prepared, task, progress).await;
             // Of a task that could not be followed to its end nobody knows.

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::plan::{Request, Source, Start, Until};
 use crate::registry::Registry;
 use crate::registry::auth::LoginChain;
+use crate::release::once_tasks;
 use crate::release::source::source;
 use crate::secret::SecretSet;
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
@@ -213,7 +214,7 @@ fn repository(registry: Arc<dyn Registry>, image: String, logins: &LoginChain, c
 
 fn service(config: &Config, deployer: Arc<dyn Deployer>) -> Check {
     let images: Vec<String> = config.images.keys().cloned().collect();
-    let once = config.deploy.iter().flat_map(|deploy| deploy.once.clone()).collect::<Vec<_>>();
+    let once = once_tasks(config);
     Check::new("service", async move {
         let running = deployer.observe(&images, &once).await?;
         Ok(format!("{}, runs {}", deployer.describe(), running.description))

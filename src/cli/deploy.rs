@@ -61,8 +61,9 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     session.journal().enter(Stage::Deploy);
     reporter.stage_started(Stage::Deploy);
     let start = std::time::Instant::now();
+    let once = release::once_tasks(&parts.config);
     let found = release::fetch(&parts, found, reporter).await?;
-    let deployed = release::deploy(&parts, &found, &running, reporter, session.journal()).await?;
+    let deployed = release::deploy(&parts, &found, &running, &once, reporter, session.journal()).await?;
     reporter.stage_finished(Stage::Deploy, start.elapsed().as_millis() as u64);
     let human = match &deployed.url {
         Some(url) => format!("{} at {url}", deployed.description),

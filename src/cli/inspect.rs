@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 /// Linux on this machine's processor.
-const THIS_PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+pub const THIS_PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let target =

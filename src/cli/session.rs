@@ -1,5 +1,6 @@
 //! What the commands of one run share: the configuration, the reporter, the journal.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Global;
@@ -49,7 +50,17 @@ impl Session {
 
     /// imgforge.toml for the chosen environment.
     pub fn config(&self) -> Result<Config> {
-        Config::load(&self.global.directory, self.global.environment.as_deref(), &environment_variable)
+        self.config_in(&self.global.directory)
+    }
+
+    /// The folder that was named, or the current one.
+    pub fn directory(&self) -> &Path {
+        &self.global.directory
+    }
+
+    /// imgforge.toml of another folder, for the chosen environment.
+    pub fn config_in(&self, directory: &Path) -> Result<Config> {
+        Config::load(directory, self.global.environment.as_deref(), &environment_variable)
     }
 
     /// Keeps other runs out while this one changes something.

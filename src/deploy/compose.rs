@@ -146,10 +146,19 @@ impl ComposeDeployer {
     }
 
     async fn released(&self) -> Result<Images> {
-        self.recorded().await?.ok_or_else(|| {
+        let images = self.recorded().await?.ok_or_else(|| {
             Error::refused(format!("nothing was released to {} yet", self.describe()))
                 .help("imgforge release")
-        })
+        })?;
+        for (variable, id) in images.variables().filter(|(_, value)| value.starts_with("sha256:")) {
+            if !self.daemon.image_exists(id).await? {
+                return Err(Error::refused(format!(
+                    "{variable}, which was released last, is not on the Docker daemon any more ({id})"
+                ))
+                .help("imgforge release makes it again"));
+            }
+        }
+        Ok(images)
     }
 
     fn placeholders(&self) -> Images {
@@ -366,11 +375,13 @@ impl Deployer for ComposeDeployer {
             return Ok(Running {
                 description: "nothing".into(),
                 containers: Default::default(),
+                images: Default::default(),
                 handle: None,
             });
         }
         // What runs says more than the file of the last switch does: that may have been stopped half way.
-        let mut running = self.recorded().await?.unwrap_or_default();
+        let recorded = self.recorded().await?.unwrap_or_default();
+        let mut running = Images::default();
         for image in &self.images {
             let used = containers.iter().find(|container| {
                 container.image.is_some()
@@ -378,9 +389,15 @@ impl Deployer for ComposeDeployer {
             });
             if let Some(id) = used.and_then(|container| container.image) {
                 running.insert(image, id.to_string());
+                if let Some(reference) = recorded.reference(image).filter(|_| recorded.is(image, &id)) {
+                    running.insert_reference(image, &reference);
+                }
             }
         }
+        let running = running.or(&recorded);
+        let images = self.images.iter().filter_map(|image| Some((image.clone(), running.reference(image)?)));
         Ok(Running {
+            images: images.collect(),
             description: self.description(&containers),
             containers: containers
                 .iter()
@@ -395,6 +412,7 @@ impl Deployer for ComposeDeployer {
         let mut images = Images::default();
         for (name, image) in &release.images {
             images.insert(name, self.fetch(name, image, progress).await?);
+            images.insert_reference(name, &image.reference);
         }
         // Of a release of some images the others stay what they are.
         if let Some(running) = &running.handle {

@@ -137,6 +137,18 @@ impl TaskDefinition {
         Err(self.no_container(format!("image {name:?}: no container has its name{from}"), name))
     }
 
+    /// The image called `name`, from `repository`, as its containers name it now. `None` when no container runs it from
+    /// there, or they do not agree.
+    pub fn reference_of(&self, name: &str, repository: &Repository) -> Option<Reference> {
+        let mut references = self
+            .containers()
+            .filter(|container| runs(*container, name, Some(repository)))
+            .filter_map(|container| container.image.parse::<Reference>().ok())
+            .filter(|reference| reference.repository == *repository);
+        let first = references.next()?;
+        references.all(|other| other == first).then_some(first)
+    }
+
     fn no_container(&self, what: String, name: &str) -> Error {
         let names: Vec<&str> = self.containers().map(|container| container.name).collect();
         let nearest = match nearest(name, names.iter().copied()) {

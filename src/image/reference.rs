@@ -1,4 +1,5 @@
-//! Names of images: `[host[:port]/]repository[:tag][@digest]` (distribution's reference grammar).
+//! Names of images: `[host[:port]/]repository[:tag][@digest]` (distribution's reference grammar), and of those in an OCI
+//! layout on disk: `oci:PATH[:tag][@digest]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -129,11 +130,18 @@ impl fmt::Display for Reference {
     }
 }
 
+impl Serialize for Reference {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl FromStr for Reference {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| Error::config(format!("{text:?} is not an image's name: {why}"));
+        let is_layout = text.starts_with("oci:");
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse().map_err(|_| bad("the digest is malformed"))?)),
             None => (text, None),
@@ -145,6 +153,15 @@ impl FromStr for Reference {
             }
             _ => (rest, None),
         };
+        if is_layout {
+            // A folder: no host, and no rules for its letters.
+            let (host, path) = name.rsplit_once('/').ok_or_else(|| bad("a layout is oci:PATH/IMAGE"))?;
+            return Ok(Reference {
+                repository: Repository { host: host.into(), path: path.into() },
+                tag,
+                digest,
+            });
+        }
         let (host, path) = match name.split_once('/') {
             Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
             Some(_) => (DOCKER_HUB, name.to_owned()),
@@ -183,6 +200,7 @@ mod tests {
             ("localhost/shop", "localhost/shop"),
             ("registry.example.com:443/a/b/c:v1", "registry.example.com:443/a/b/c:v1"),
             (pinned.as_str(), pinned.as_str()),
+            ("oci:.imgforge/images/web:1", "oci:.imgforge/images/web:1"),
         ];
         for (text, want) in cases {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), want, "{text}");

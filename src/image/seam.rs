@@ -22,16 +22,47 @@ pub fn append(image: &Image, layer: SecretLayer, versions: &BTreeMap<String, Ver
         return Err(Error::failed(format!("the image has a secret layer already ({seam})"))
             .help("build the base without one: secrets below the seam stay readable"));
     }
+    let labels = labels(&layer, versions);
+    Ok(image.append(layer_of(image, layer), history()).with_labels(&labels))
+}
+
+/// The image with its secret layer replaced by `layer`; `None` when that is the one it has. Layers below and above the
+/// seam stay where they are, to the byte.
+///
+/// # Errors
+/// [`crate::error::Kind::Refused`] for an image without a seam; a seam that points at no layer.
+pub fn replace(
+    image: &Image,
+    layer: SecretLayer,
+    versions: &BTreeMap<String, Version>,
+) -> Result<Option<Image>> {
+    let Some(index) = find(image)? else {
+        return Err(Error::refused("it has no secret layer that could be replaced")
+            .help("release it once with imgforge, which bakes secrets as a layer of their own"));
+    };
+    if image.layers()[index].diff_id == layer.digests.diff_id {
+        return Ok(None);
+    }
+    let labels = labels(&layer, versions);
+    Ok(Some(image.replace(index, layer_of(image, layer), history()).with_labels(&labels)))
+}
+
+fn layer_of(image: &Image, layer: SecretLayer) -> Layer {
+    let SecretLayer { blob, digests } = layer;
+    let descriptor = Descriptor::new(image.kind().gzip_layer(), digests.digest, digests.size);
+    Layer { descriptor, diff_id: digests.diff_id, content: Content::Memory(blob) }
+}
+
+fn labels(layer: &SecretLayer, versions: &BTreeMap<String, Version>) -> [(&'static str, String); 2] {
     let versions = serde_json::to_string(versions).expect("a map of strings can be written");
-    let diff_id = layer.digests.diff_id;
-    let descriptor = Descriptor::new(image.kind().gzip_layer(), layer.digests.digest, layer.digests.size);
-    let layer = Layer { descriptor, diff_id, content: Content::Memory(layer.blob) };
-    let history = History {
+    [(SEAM_LABEL, layer.digests.diff_id.to_string()), (VERSIONS_LABEL, versions)]
+}
+
+fn history() -> History {
+    History {
         created_by: "imgforge bake".into(),
         comment: "the secret layer; imgforge rotate replaces it".into(),
-    };
-    let labels = [(SEAM_LABEL, diff_id.to_string()), (VERSIONS_LABEL, versions)];
-    Ok(image.append(layer, history).with_labels(&labels))
+    }
 }
 
 /// Where the seam is: the index of the secret layer. `None` for an image without one.
@@ -68,7 +99,11 @@ mod tests {
     }
 
     fn secret_layer() -> SecretLayer {
-        let value = Secret::new(b"SECRET_KEY = 'canary'".to_vec());
+        layer_with("SECRET_KEY = 'canary'")
+    }
+
+    fn layer_with(text: &str) -> SecretLayer {
+        let value = Secret::new(text.into());
         let file = BakedFile { path: "/s.py".into(), owner: Owner::default(), mode: Mode::default(), value };
         bake(&[file], &Secret::new(vec![1; 32])).unwrap()
     }
@@ -90,6 +125,26 @@ mod tests {
         let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
         let error = append(&baked, secret_layer(), &versions_one()).unwrap_err();
         assert!(error.what().contains("already"), "{error}");
+    }
+
+    #[test]
+    fn a_rotated_image_is_the_one_that_baking_the_new_secret_gives() {
+        let two = BTreeMap::from([("server_settings".to_owned(), Version("v2".into()))]);
+        let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
+        let rotated = replace(&baked, layer_with("SECRET_KEY = 'new'"), &two).unwrap().unwrap();
+        let fresh = append(&empty(), layer_with("SECRET_KEY = 'new'"), &two).unwrap();
+        assert_eq!(rotated.digest(), fresh.digest());
+        // Back again is where it was, and the same once more is nothing.
+        let back = replace(&rotated, secret_layer(), &versions_one()).unwrap().unwrap();
+        assert_eq!(back.digest(), baked.digest());
+        assert!(replace(&baked, secret_layer(), &versions_one()).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_image_without_a_seam_is_not_rotated() {
+        let error = replace(&empty(), secret_layer(), &versions_one()).unwrap_err();
+        assert!(error.what().contains("no secret layer"), "{error}");
+        assert!(error.help_text().unwrap().contains("release it once"));
     }
 
     #[test]

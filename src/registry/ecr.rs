@@ -190,6 +190,10 @@ impl Registry for Ecr {
         Ok(problems)
     }
 
+    fn will_write(&self, repository: &Repository) {
+        self.remote.will_write(repository);
+    }
+
     async fn prepare(&self, repository: &Repository) -> Result<()> {
         self.remote.prepare(repository).await?;
         let mut prepared = self.prepared.lock().await;

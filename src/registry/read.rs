@@ -10,9 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::verify::is_wrong_content;
 use super::{Manifest, Registry};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::index::{Index, is_index};
 use crate::image::reference::{Repository, Version};
-use crate::image::{Content, Descriptor, Image, Layer, media_type};
+use crate::image::{Content, Descriptor, Image, Layer};
 use crate::partial::Partial;
 use crate::progress::{Reporter, Task};
 
@@ -35,19 +37,36 @@ pub async fn read(
     platform: &str,
 ) -> Result<Option<Image>> {
     let Some(mut manifest) = registry.manifest(repository, version).await? else { return Ok(None) };
-    if is_index(&manifest) {
-        let entry = pick(&manifest.bytes, platform)
+    if is_index(&manifest.media_type) {
+        let picked = Index::parse(&manifest.media_type, &manifest.bytes)
+            .and_then(|index| index.pick(platform).map(|entry| entry.digest))
             .map_err(|error| error.context(format!("cannot read {repository} at {version}")))?;
-        let child = Version::Digest(entry.digest);
-        manifest = registry.manifest(repository, &child).await?.ok_or_else(|| {
-            Error::failed(format!("the index {version} of {repository} lists {child}, which is not there"))
-                .help("push the index again")
-        })?;
+        manifest = child(registry, repository, version, picked).await?;
     }
     image(registry, repository, manifest).await.map(Some)
 }
 
-async fn image(registry: &dyn Registry, repository: &Repository, manifest: Manifest) -> Result<Image> {
+/// A manifest that the index `version` lists.
+///
+/// # Errors
+/// The registry's; it is not there.
+pub async fn child(
+    registry: &dyn Registry,
+    repository: &Repository,
+    version: &Version,
+    digest: Digest,
+) -> Result<Manifest> {
+    registry.manifest(repository, &Version::Digest(digest)).await?.ok_or_else(|| {
+        Error::failed(format!("the index {version} of {repository} lists {digest}, which is not there"))
+            .help("push the index again")
+    })
+}
+
+/// The image of a manifest: its config is read, its layers stay where they are.
+///
+/// # Errors
+/// The registry's; manifest and config that disagree.
+pub async fn image(registry: &dyn Registry, repository: &Repository, manifest: Manifest) -> Result<Image> {
     #[derive(Deserialize)]
     struct Named {
         config: Descriptor,
@@ -82,73 +101,6 @@ async fn blob(registry: &dyn Registry, repository: &Repository, descriptor: &Des
 fn unreadable(repository: &Repository, descriptor: &Descriptor, error: std::io::Error) -> Error {
     Error::failed(format!("cannot read the blob {} of {repository}", descriptor.digest.short()))
         .because(error)
-}
-
-fn is_index(manifest: &Manifest) -> bool {
-    [media_type::OCI_INDEX, media_type::DOCKER_INDEX].contains(&manifest.media_type.as_str())
-}
-
-/// One line of an index (OCI image-spec, image-index.md).
-#[derive(Debug, Deserialize)]
-struct Entry {
-    digest: crate::digest::Digest,
-    #[serde(default)]
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    variant: Option<String>,
-}
-
-impl Platform {
-    fn shown(&self) -> String {
-        let parts = [Some(&self.os), Some(&self.architecture), self.variant.as_ref()];
-        parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("/")
-    }
-
-    /// A variant that is not asked for does not count; `arm64` is `arm64/v8` (containerd's platform normalization).
-    fn is(&self, wanted: &str) -> bool {
-        let mut parts = wanted.splitn(3, '/');
-        let (os, architecture, variant) = (parts.next(), parts.next(), parts.next());
-        let own = self.variant.as_deref().or((self.architecture == "arm64").then_some("v8"));
-        os == Some(&self.os)
-            && architecture == Some(&self.architecture)
-            && variant.is_none_or(|variant| own == Some(variant))
-    }
-}
-
-/// Attestations (what BuildKit says about a build) are children of an index too; they are no images.
-fn is_attestation(entry: &Entry) -> bool {
-    entry.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
-        || entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
-}
-
-fn pick(index: &[u8], wanted: &str) -> Result<Entry> {
-    #[derive(Deserialize)]
-    struct Index {
-        manifests: Vec<Entry>,
-    }
-    let index: Index = serde_json::from_slice(index)
-        .map_err(|error| Error::failed("this is not an image index").because(error))?;
-    let (mut images, mut there) = (Vec::new(), Vec::new());
-    for entry in index.manifests.into_iter().filter(|entry| !is_attestation(entry)) {
-        there.push(entry.platform.as_ref().map_or("no platform".into(), Platform::shown));
-        images.push(entry);
-    }
-    let at = images.iter().position(|entry| entry.platform.as_ref().is_some_and(|p| p.is(wanted)));
-    match at {
-        Some(at) => Ok(images.swap_remove(at)),
-        // An index of one image without a platform says nothing against it.
-        None if images.len() == 1 && images[0].platform.is_none() => Ok(images.remove(0)),
-        None => Err(Error::failed(format!("it has no image for {wanted}"))
-            .help(format!("it has: {}", there.join(", ")))),
-    }
 }
 
 /// Brings the layers of `image` to files in `folder`, named by their digests, checked. What is there is not read again.
@@ -227,50 +179,5 @@ impl Pull<'_> {
         file.flush().await?;
         partial.persist(path)?;
         Ok(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::digest::Digest;
-
-    fn index() -> Vec<u8> {
-        let entry = |name: &str, platform: serde_json::Value| {
-            json!({"mediaType": media_type::OCI_MANIFEST, "size": 1, "digest": Digest::of(name.as_bytes()),
-                "platform": platform})
-        };
-        let mut attestation = entry("attestation", json!({"os": "linux", "architecture": "amd64"}));
-        attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
-        let index = json!({"manifests": [
-            attestation,
-            entry("unknown", json!({"os": "unknown", "architecture": "unknown"})),
-            entry("amd64", json!({"os": "linux", "architecture": "amd64"})),
-            entry("armv7", json!({"os": "linux", "architecture": "arm", "variant": "v7"})),
-            entry("arm64", json!({"os": "linux", "architecture": "arm64"})),
-        ]});
-        serde_json::to_vec(&index).unwrap()
-    }
-
-    #[test]
-    fn of_an_index_the_wanted_platform_is_taken_and_never_an_attestation() {
-        for (wanted, name) in [
-            ("linux/amd64", "amd64"),
-            ("linux/arm/v7", "armv7"),
-            ("linux/arm", "armv7"),
-            ("linux/arm64", "arm64"),
-            ("linux/arm64/v8", "arm64"),
-        ] {
-            assert_eq!(pick(&index(), wanted).unwrap().digest, Digest::of(name.as_bytes()), "{wanted}");
-        }
-    }
-
-    #[test]
-    fn a_platform_that_is_not_there_is_told_with_those_that_are() {
-        let error = pick(&index(), "linux/s390x").unwrap_err();
-        assert_eq!(error.what(), "it has no image for linux/s390x");
-        assert_eq!(error.help_text(), Some("it has: linux/amd64, linux/arm/v7, linux/arm64"));
     }
 }

@@ -18,7 +18,7 @@ use url::Url;
 use self::failure::Said;
 use self::retry::RetryPolicy;
 use self::session::{Answer, Call, Session};
-use self::transport::{Http, IDLE, endpoint, is_loopback};
+use self::transport::{Http, endpoint, is_loopback};
 use self::upload::{Meter, Source, Upload};
 use super::auth::LoginChain;
 use super::auth::token::{Access, Authenticator, Scope};
@@ -240,6 +240,10 @@ impl Registry for Remote {
         )))
     }
 
+    fn will_write(&self, repository: &Repository) {
+        self.will_push(repository);
+    }
+
     async fn prepare(&self, repository: &Repository) -> Result<()> {
         self.will_push(repository);
         Ok(())
@@ -311,14 +315,15 @@ impl Registry for Remote {
         let call = self.call(Method::GET, repository, &format!("blobs/{}", descriptor.digest))?;
         let (response, url) = self.session.open(&call).await?;
         if response.status() != StatusCode::OK {
-            let answer = session::read(response, url).await?;
+            let answer = self.session.read(response, url).await?;
             let doing = format!("read the blob {}", descriptor.digest.short());
             return Err(self.session.refusal(&answer, repository, &doing).await);
         }
-        let chunks = stream::try_unfold(response, |mut response| async {
+        let patience = self.session.retry.patience;
+        let chunks = stream::try_unfold(response, move |mut response| async move {
             let stalled = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing comes any more");
             let broken = |error: reqwest::Error| std::io::Error::other(error.without_url());
-            let chunk = tokio::time::timeout(IDLE, response.chunk()).await.map_err(stalled)?;
+            let chunk = tokio::time::timeout(patience, response.chunk()).await.map_err(stalled)?;
             std::io::Result::Ok(chunk.map_err(broken)?.map(|chunk| (chunk, response)))
         });
         let reader = StreamReader::new(Box::pin(chunks));

@@ -53,7 +53,7 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
         let base = bases::observe(&parts.bases[name], name, config, &platform).await;
         base.map(|base| (name.clone(), base))
     }));
-    let once = config.deploy.iter().flat_map(|deploy| deploy.once.clone()).collect::<Vec<_>>();
+    let once = super::once_tasks(config);
     let running: OptionFuture<_> = match request.until {
         Until::Deploy => Some(parts.deployer()?.observe(&images, &once)).into(),
         Until::Build | Until::Push => None.into(),
@@ -125,7 +125,10 @@ async fn lets_us_in(
 }
 
 /// Secrets go into no repository that anyone can read.
-pub(super) async fn refuse_exposed(
+///
+/// # Errors
+/// Anyone can; the registry's own.
+pub async fn refuse_exposed(
     parts: &Parts,
     registry: &dyn Registry,
     image: &str,

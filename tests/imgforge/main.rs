@@ -14,6 +14,7 @@ mod faults;
 mod local;
 mod registry;
 mod release;
+mod rotate;
 mod secrets;
 mod site;
 mod support;

@@ -18,7 +18,12 @@ mod tls;
 
 /// Retries at once, so that no test waits.
 fn quick() -> RetryPolicy {
-    RetryPolicy { attempts: 4, first_wait: Duration::from_millis(1), longest_wait: Duration::from_secs(5) }
+    RetryPolicy {
+        attempts: 4,
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_secs(5),
+        ..RetryPolicy::default()
+    }
 }
 
 fn config(host: &str, logins: LoginChain) -> RemoteConfig {

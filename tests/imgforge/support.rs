@@ -1,5 +1,6 @@
 //! Parts that several test modules use.
 
+pub mod conformance;
 pub mod debian;
 pub mod direct;
 pub mod docker;

@@ -51,8 +51,14 @@ impl EcsDeployer {
             primary.task_definition.clone()
         };
         let containers = live.containers().map(|container| (container.name.into(), container.image.into()));
+        let images =
+            self.config.repositories.iter().filter_map(|(image, repository)| {
+                Some((image.clone(), live.reference_of(image, repository)?))
+            });
+        let images = images.collect();
         let before = Before { live: primary.task_definition.clone(), good };
-        Ok(Running { description, containers: containers.collect(), handle: Some(json!(before).to_string()) })
+        let handle = Some(json!(before).to_string());
+        Ok(Running { description, containers: containers.collect(), images, handle })
     }
 
     /// The service as it is. Missing or deleted ones are refused.

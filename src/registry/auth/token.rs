@@ -20,7 +20,7 @@ use super::{Found, Hidden, LoginChain};
 use crate::engine::Login;
 use crate::error::{Error, Result};
 use crate::registry::remote::retry::{RetryPolicy, Tries, is_passing, may_get_through, retry_after};
-use crate::registry::remote::transport::{Http, IDLE};
+use crate::registry::remote::transport::Http;
 
 /// What a token server's answer says when it names no lifetime (token specification: at least 60 seconds).
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -250,7 +250,7 @@ impl Authenticator {
         let mut tries = Tries::new(&self.retry);
         loop {
             let request = request.try_clone().expect("a request whose body is in memory can be cloned");
-            let answer = tokio::time::timeout(IDLE, async {
+            let answer = tokio::time::timeout(self.retry.patience, async {
                 let response = request.send().await?;
                 let (status, headers) = (response.status(), response.headers().clone());
                 Ok((status, headers, Zeroizing::new(response.bytes().await?.to_vec())))

@@ -14,6 +14,8 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// No wait is longer. A server that asks for more is not waited for.
     pub longest_wait: Duration,
+    /// How long nothing may come, or go, on a connection before it counts as lost.
+    pub patience: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -22,6 +24,8 @@ impl Default for RetryPolicy {
             attempts: 5,
             first_wait: Duration::from_millis(300),
             longest_wait: Duration::from_secs(60),
+            // A registry that keeps blobs in object storage answers the last PUT of a large layer only when it was copied there.
+            patience: Duration::from_secs(180),
         }
     }
 }
@@ -120,6 +124,7 @@ mod tests {
             attempts: 6,
             first_wait: Duration::from_millis(100),
             longest_wait: Duration::from_millis(450),
+            ..RetryPolicy::default()
         };
         for (failures, most) in [(1, 100), (2, 200), (3, 400), (4, 450), (5, 450)] {
             let wait = policy.wait(failures, None).unwrap();

@@ -7,7 +7,7 @@ use reqwest::Response;
 use url::Url;
 
 use super::retry::{RetryPolicy, Tries, is_about_certificate, is_passing, may_get_through, retry_after};
-use super::transport::{Http, IDLE, endpoint};
+use super::transport::{Http, endpoint};
 use crate::error::{Error, Result};
 use crate::registry::auth::challenge::Challenge;
 use crate::registry::auth::token::{Authenticator, Scope};
@@ -90,7 +90,7 @@ impl Session {
         let mut tries = Tries::new(&self.retry);
         loop {
             let (response, url) = self.open(call).await?;
-            match read(response, url).await {
+            match self.read(response, url).await {
                 Ok(answer) => return Ok(answer),
                 Err(_) if tries.again(None).await => {}
                 Err(error) => return Err(unreachable(call.host).because(error)),
@@ -117,7 +117,7 @@ impl Session {
             if call.method != Method::GET && call.method != Method::HEAD {
                 request = request.body(call.body.clone());
             }
-            let response = match tokio::time::timeout(IDLE, request.send()).await {
+            let response = match tokio::time::timeout(self.retry.patience, request.send()).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) if may_get_through(&error) && tries.again(None).await => continue,
                 Ok(Err(error)) => return Err(not_reached(call.host, error)),
@@ -140,6 +140,23 @@ impl Session {
                 url = next;
             } else {
                 return Ok((response, url));
+            }
+        }
+    }
+
+    /// Reads an answer to its end.
+    pub async fn read(&self, mut response: Response, url: Url) -> Result<Answer> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = BytesMut::new();
+        loop {
+            let chunk = tokio::time::timeout(self.retry.patience, response.chunk())
+                .await
+                .map_err(|_| Error::failed("nothing came any more"))?
+                .map_err(|error| Error::failed("the answer broke off").because(error.without_url()))?;
+            match chunk {
+                Some(chunk) if body.len() + chunk.len() <= ANSWER_LIMIT => body.extend_from_slice(&chunk),
+                Some(_) => return Err(Error::failed("the answer is larger than any manifest")),
+                None => return Ok(Answer { status, headers, body: body.freeze(), url }),
             }
         }
     }
@@ -184,22 +201,6 @@ fn redirect(response: &Response, url: &Url, call: &Call<'_>) -> Option<Url> {
         return None;
     }
     url.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
-}
-
-pub(super) async fn read(mut response: Response, url: Url) -> Result<Answer> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = BytesMut::new();
-    loop {
-        let chunk = tokio::time::timeout(IDLE, response.chunk())
-            .await
-            .map_err(|_| Error::failed("nothing came any more"))?
-            .map_err(|error| Error::failed("the answer broke off").because(error.without_url()))?;
-        match chunk {
-            Some(chunk) if body.len() + chunk.len() <= ANSWER_LIMIT => body.extend_from_slice(&chunk),
-            Some(_) => return Err(Error::failed("the answer is larger than any manifest")),
-            None => return Ok(Answer { status, headers, body: body.freeze(), url }),
-        }
-    }
 }
 
 /// The error for a request that did not get through.

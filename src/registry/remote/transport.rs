@@ -12,9 +12,6 @@ use crate::image::reference::DOCKER_HUB;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(15);
-/// How long nothing may come or go. A registry that keeps blobs in object storage answers the last PUT of a large
-/// layer only when it was copied there.
-pub(in crate::registry) const IDLE: Duration = Duration::from_secs(180);
 
 /// Pooled HTTP clients. A clone shares the pool; one per process is enough.
 ///

@@ -19,7 +19,6 @@ use url::Url;
 use super::Remote;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
 use super::session::{Answer, Call, not_reached, silent};
-use super::transport::IDLE;
 use crate::error::{Error, Result};
 use crate::image::Descriptor;
 use crate::image::reference::Repository;
@@ -270,7 +269,7 @@ impl Upload<'_> {
         if let Some(header) = &login {
             request = request.header(AUTHORIZATION, header);
         }
-        let sent = watch(request.send(), &moved, &self.meter).await;
+        let sent = watch(request.send(), &moved, &self.meter, session.retry.patience).await;
         let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(error) = fault {
             let passing = matches!(self.source, Source::Registry(_)) && !is_wrong_content(&error);
@@ -301,11 +300,9 @@ impl Upload<'_> {
             let (session, host) = (&self.remote.session, &self.repository.host);
             session.challenged(&response, host, &self.scopes(), login).await;
         }
-        let answer = Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            url: location.clone(),
-            body: response.bytes().await.unwrap_or_default(),
+        let answer = match self.remote.session.read(response, location.clone()).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Patched::Trouble { error, asked: None }),
         };
         // ECR answers 201 here, the specification says 202.
         if answer.status.is_success() {
@@ -344,7 +341,12 @@ fn end_of_range(range: &str) -> Option<u64> {
 }
 
 /// Waits for `future` and tells the meter; `None` when nothing has moved for too long.
-async fn watch<F: Future>(future: F, moved: &AtomicU64, meter: &Meter<'_>) -> Option<F::Output> {
+async fn watch<F: Future>(
+    future: F,
+    moved: &AtomicU64,
+    meter: &Meter<'_>,
+    patience: Duration,
+) -> Option<F::Output> {
     tokio::pin!(future);
     let mut last = moved.load(Ordering::Relaxed);
     let mut since = Instant::now();
@@ -357,7 +359,7 @@ async fn watch<F: Future>(future: F, moved: &AtomicU64, meter: &Meter<'_>) -> Op
         }
         if now != last {
             (last, since) = (now, Instant::now());
-        } else if since.elapsed() > IDLE {
+        } else if since.elapsed() > patience {
             return None;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -36,6 +37,12 @@ pub enum Fault {
     CutAfter(usize),
     /// It is passed on, and these headers of the answer are replaced.
     Rewrite(Vec<(&'static str, String)>),
+    /// It is passed on, and the `Location` of the answer has no host.
+    RelativeLocation,
+    /// The same is to be found at the registry's own address.
+    SentElsewhere,
+    /// It is passed on, the answer is withheld for so long, and then the connection is cut.
+    Stall(Duration),
 }
 
 type Rule = Box<dyn FnMut(&Seen) -> Option<Fault> + Send>;
@@ -150,6 +157,24 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             }
             response
         }
+        Some(Fault::RelativeLocation) => {
+            let mut response =
+                answer(forward(reqwest::Body::wrap_stream(body.into_data_stream())).send().await);
+            let location = response.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+            if let Some((_, path)) = location.as_deref().and_then(|location| location.split_once("/v2/")) {
+                let path = HeaderValue::from_str(&format!("/v2/{path}")).unwrap();
+                response.headers_mut().insert("location", path);
+            }
+            response
+        }
+        Some(Fault::SentElsewhere) => {
+            (StatusCode::TEMPORARY_REDIRECT, [("location", url)], String::new()).into_response()
+        }
+        Some(Fault::Stall(time)) => {
+            drop(forward(reqwest::Body::wrap_stream(body.into_data_stream())).send().await);
+            tokio::time::sleep(time).await;
+            cut()
+        }
         Some(Fault::Answer(status, headers, text)) => {
             // Read first: an answer before the end of a body can look like a cut connection.
             let _ = axum::body::to_bytes(body, usize::MAX).await;
@@ -175,9 +200,13 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             headers.insert("content-length", part.len().into());
             let request = shared.client.request(parts.method.clone(), url).headers(headers).body(part);
             let answer = request.send().await.unwrap();
-            let next = answer.headers()["location"].to_str().unwrap().to_owned();
-            let next = next.split_once("/v2/").unwrap().1;
-            shared.moved.lock().unwrap().insert(asked, format!("/v2/{next}"));
+            // A whole blob in one request ends here; an upload in parts goes on.
+            let next = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+            if let Some((_, next)) = next.as_deref().and_then(|next| next.split_once("/v2/"))
+                && answer.status() == StatusCode::ACCEPTED
+            {
+                shared.moved.lock().unwrap().insert(asked, format!("/v2/{next}"));
+            }
             cut()
         }
     }

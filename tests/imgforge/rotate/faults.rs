@@ -1,0 +1,212 @@
+//! A thousand rotations, each with its own bad luck between imgforge and the registry. What comes of it is the right image or
+//! an error; never a wrong image, never a hang.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use futures_util::{StreamExt, stream};
+use imgforge::backends::{self, Needs};
+use imgforge::config::{Config, Mode, Owner};
+use imgforge::digest::Digest;
+use imgforge::image::reference::{Reference, Repository, Tag, Version};
+use imgforge::image::{Image, Kind, seam};
+use imgforge::layer::bake::{BakedFile, bake};
+use imgforge::plan::Until;
+use imgforge::progress::Reporter;
+use imgforge::registry::auth::LoginChain;
+use imgforge::registry::remote::retry::RetryPolicy;
+use imgforge::registry::remote::{Remote, RemoteConfig};
+use imgforge::registry::{Registry, push, read};
+use imgforge::release::journal::Journal;
+use imgforge::release::lock::Lock;
+use imgforge::rotate::{self, Request};
+use imgforge::secret::{self, Salt, Secret, SecretFile, SecretSet};
+use tokio::io::AsyncReadExt;
+
+use crate::support::fault_proxy::{Fault, FaultProxy, Seen};
+use crate::support::oci_registry::OciRegistry;
+use crate::support::sample_image::sample_image;
+
+const REPOSITORIES: u64 = 40;
+const RUNS_IN_EACH: u64 = 25;
+
+/// xorshift64*: the same luck for the same seed, on every machine.
+struct Luck(u64);
+
+impl Luck {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % below
+    }
+
+    /// What meets a request: nothing, three times of four.
+    fn fault(&mut self, seen: &Seen) -> Option<Fault> {
+        if self.next(4) != 0 {
+            return None;
+        }
+        let writes = seen.method == Method::PUT || seen.method == Method::POST;
+        let wrong = format!("sha256:{}", "0".repeat(64));
+        Some(match self.next(10) {
+            0 => Fault::Cut,
+            1 if writes => Fault::CutAfter(self.next(5000) as usize),
+            1 => Fault::Answer(StatusCode::OK, Vec::new(), "something else".into()),
+            2 => {
+                Fault::Answer(StatusCode::TOO_MANY_REQUESTS, vec![("retry-after", "0".into())], String::new())
+            }
+            3 => Fault::Answer(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), "trouble".into()),
+            4 => Fault::Answer(StatusCode::BAD_GATEWAY, Vec::new(), "<html>proxy</html>".into()),
+            5 => Fault::Rewrite(vec![("docker-content-digest", wrong)]),
+            6 | 7 => Fault::RelativeLocation,
+            8 if !writes => Fault::SentElsewhere,
+            8 => Fault::Answer(StatusCode::FORBIDDEN, Vec::new(), "no".into()),
+            _ => Fault::Stall(Duration::from_millis(400)),
+        })
+    }
+}
+
+fn secrets(value: &str) -> SecretSet {
+    let file = SecretFile {
+        object: "s.py".into(),
+        version: secret::Version(Digest::of(value.as_bytes()).short()),
+        value: Secret::new(value.into()),
+    };
+    SecretSet {
+        files: BTreeMap::from([("s".to_owned(), file)]),
+        salt: Salt::Stored(Secret::new(vec![7; 32])),
+    }
+}
+
+fn baked(image: &Image) -> Image {
+    let file = BakedFile {
+        path: "/s.py".into(),
+        owner: Owner::default(),
+        mode: Mode::default(),
+        value: Secret::new(b"the first".to_vec()),
+    };
+    let layer = bake(&[file], &Secret::new(vec![7; 32])).unwrap();
+    seam::append(image, layer, &BTreeMap::from([("s".into(), secret::Version("1".into()))])).unwrap()
+}
+
+/// Every blob of what a version names is there and has its digest.
+async fn is_whole(registry: &Remote, repository: &Repository, version: &Version) -> Option<Digest> {
+    let image = read::read(registry, repository, version, "linux/amd64").await.unwrap()?;
+    for layer in image.layers() {
+        let mut bytes = Vec::new();
+        registry.blob(repository, &layer.descriptor).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    }
+    Some(image.digest())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_unlucky_rotations_give_the_right_image_or_an_error() {
+    let server = OciRegistry::open();
+    let proxy = FaultProxy::before(&server.host).await;
+    let luck: Arc<Mutex<HashMap<String, Luck>>> = Arc::default();
+    let of = Arc::clone(&luck);
+    proxy.rule(move |seen| {
+        let name = seen.path.strip_prefix("/v2/")?.split('/').next()?.to_owned();
+        of.lock().unwrap().get_mut(&name)?.fault(seen)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let honest =
+        Remote::new(RemoteConfig::new(format!("{}/{{image}}", server.host), "x", LoginChain::none()))
+            .unwrap();
+    let (honest, proxy, luck) = (&honest, &proxy, &luck);
+    let shops = (0..REPOSITORIES).map(async |number| {
+        let folder = folder.path().join(number.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let kind = if number % 2 == 0 { Kind::Oci } else { Kind::Docker };
+        let image = baked(&sample_image(kind, &folder, &[300, 2000]));
+        let name = format!("shop-{number}");
+        let repository: Repository = format!("{}/{name}", server.host).parse().unwrap();
+        let first: Tag = "first".parse().unwrap();
+        push::push("web", &image, honest, &repository, &[first], &Reporter::silent()).await.unwrap();
+        let mut counts = (0, 0);
+        for run in 0..RUNS_IN_EACH {
+            let seed = number * RUNS_IN_EACH + run + 1;
+            luck.lock().unwrap().insert(name.clone(), Luck(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+            let rotated = tokio::time::timeout(
+                Duration::from_secs(60),
+                unlucky(&folder, &proxy.host, &name, image.digest(), seed),
+            );
+            let rotated = rotated.await.unwrap_or_else(|_| panic!("seed {seed} hangs"));
+            luck.lock().unwrap().remove(&name);
+            let want =
+                seam::replace(&image, layer(seed), &secrets(&value(seed)).versions()).unwrap().unwrap();
+            let tag = Version::Tag(format!("rotated-{}", want.digest().short()).parse().unwrap());
+            let there = is_whole(honest, &repository, &tag).await;
+            match rotated {
+                Ok(digest) => {
+                    assert_eq!(digest, want.digest(), "seed {seed}");
+                    assert_eq!(there, Some(digest), "seed {seed}: what it said is there");
+                    counts.0 += 1;
+                }
+                // An answer that was lost may leave the right image behind, and no other.
+                Err(error) => {
+                    assert!(there.is_none_or(|there| there == want.digest()), "seed {seed}: {error}");
+                    counts.1 += 1;
+                }
+            }
+            let before = is_whole(honest, &repository, &Version::Digest(image.digest())).await;
+            assert_eq!(before, Some(image.digest()), "seed {seed}: the old image is as it was");
+        }
+        counts
+    });
+    let counts: Vec<(u64, u64)> = stream::iter(shops).buffer_unordered(REPOSITORIES as usize).collect().await;
+    let (good, bad) = counts.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert_eq!(good + bad, REPOSITORIES * RUNS_IN_EACH);
+    // Most bad luck passes; some does not, or this would show nothing.
+    assert!(good > 400 && bad > 100, "{good} went well, {bad} did not");
+}
+
+fn value(seed: u64) -> String {
+    format!("KEY = {seed}\n")
+}
+
+fn layer(seed: u64) -> imgforge::layer::bake::SecretLayer {
+    let file = BakedFile {
+        path: "/s.py".into(),
+        owner: Owner::default(),
+        mode: Mode::default(),
+        value: Secret::new(value(seed).into_bytes()),
+    };
+    bake(&[file], &Secret::new(vec![7; 32])).unwrap()
+}
+
+/// One rotation through the proxy; the digest that it says is there now.
+async fn unlucky(
+    folder: &std::path::Path,
+    host: &str,
+    name: &str,
+    from: Digest,
+    seed: u64,
+) -> imgforge::error::Result<Digest> {
+    let text = "project = \"x\"\n[secrets]\nstore = \"dir:secrets\"\nfiles = { s = \"s.py\" }\n[images.web]\n\
+                dockerfile = \"D\"\nbake = [{ secret = \"s\", path = \"/s.py\" }]\n";
+    let config = Config::parse(folder.to_owned(), text, None, &|_| None)?;
+    let lock = Lock::take(&config)?;
+    std::fs::create_dir_all(folder.join("secrets"))?;
+    std::fs::write(folder.join("secrets/s.py"), value(seed))?;
+    let mut parts =
+        backends::connect(config, Needs::to_rotate(Until::Push, BTreeMap::new()), &|_| None).await?;
+    parts.secrets = secrets(&value(seed));
+    let retry = RetryPolicy {
+        attempts: 4,
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_secs(1),
+        patience: Duration::from_millis(200),
+    };
+    let remote =
+        RemoteConfig { retry, ..RemoteConfig::new(format!("{host}/{name}"), "x", LoginChain::none()) };
+    parts.registry = Some(Arc::new(Remote::new(remote)?));
+    let reference =
+        Reference { repository: format!("{host}/{name}").parse()?, tag: None, digest: Some(from) };
+    let request = Request { images: Vec::new(), chosen: vec![("web".into(), reference)], until: Until::Push };
+    let (_, seen) = rotate::plan(&parts, &request).await?;
+    let summary = rotate::apply(&lock, &parts, seen, &Reporter::silent(), &Journal::default()).await?;
+    summary.images[0].to.parse::<Reference>()?.digest.ok_or_else(|| unreachable!("it is named by digest"))
+}
