@@ -224,3 +224,14 @@ fn tables_of_engine_direct_are_refused_beside_a_dockerfile() {
         assert!(told.starts_with("image \"web\" is built from a Dockerfile, which says this @4:"), "{told}");
     }
 }
+
+#[test]
+fn the_example_of_the_docs_is_a_configuration() {
+    let page = include_str!("../../docs/direct.md");
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let head = "project = \"shop\"\n[secrets]\nstore = \"dir:s\"\nfiles = { server_settings = \"s.py\" }\n\
+                [bases.python]\nimage = \"python\"\n";
+    let config = parse(&format!("{head}{example}"), None).unwrap();
+    let image = &config.images["web"];
+    assert!(image.python.is_some() && image.statics.is_some() && image.settings.is_some());
+}
