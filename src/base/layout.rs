@@ -85,7 +85,7 @@ fn split_name(path: &Path) -> (PathBuf, Option<String>) {
 }
 
 /// Whether an image for `has` can run where `wanted` is: a variant counts only where both name one.
-fn fits(wanted: &str, has: &str) -> bool {
+pub fn fits(wanted: &str, has: &str) -> bool {
     let parts = |platform: &str| -> Vec<String> { platform.split('/').map(str::to_owned).collect() };
     let (wanted, has) = (parts(wanted), parts(has));
     wanted.iter().zip(&has).all(|(wanted, has)| wanted == has) && wanted.len().min(has.len()) >= 2

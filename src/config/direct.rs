@@ -58,6 +58,9 @@ fn everything() -> Spanned<PathBuf> {
 pub struct StaticConfig {
     /// The command and its arguments, run in a copy of the context.
     pub command: Spanned<Vec<String>>,
+    /// What the result depends on, in patterns of .dockerignore; everything when not said.
+    #[serde(default)]
+    pub inputs: Vec<Spanned<String>>,
     /// The folder in that copy that it fills.
     pub from: Spanned<PathBuf>,
     /// Where its content goes.

@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,9 @@ use crate::error::Result;
 use crate::image::{Content, Descriptor, Kind, Layer};
 use crate::layer::LayerWriter;
 use crate::partial::Partial;
+
+/// How long a folder to work in is left alone: no build takes that long.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder of layers: `blobs/DIGEST`, `layers/DIFF_ID.json` (which blob it is), `images/ID` (a config), `names/NAME`
 /// (which layer `docker save` calls so).
@@ -125,14 +129,13 @@ impl LayerCache {
         self.write(kind, name, &serde_json::to_vec(document).map_err(io::Error::from)?)
     }
 
-    /// A new folder in the cache's own, gone when it is dropped. What a killed run left under this name goes first.
+    /// A new folder in the cache's own, gone when it is dropped. What killed runs have left goes after a day.
     pub(super) fn workshop(&self, name: &str) -> Result<Workshop> {
+        let folder = self.folder.join("work");
+        fs_err::create_dir_all(&folder)?;
+        sweep(&folder, LEFT);
         let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let path = self.path("work", &plain);
-        let workshop = Workshop(path);
-        workshop.remove();
-        fs_err::create_dir_all(&workshop.0)?;
-        Ok(workshop)
+        Ok(Workshop(tempfile::Builder::new().prefix(&format!("{plain}-")).tempdir_in(&folder)?))
     }
 
     pub(super) fn path(&self, kind: &str, name: &str) -> PathBuf {
@@ -148,24 +151,24 @@ impl LayerCache {
     }
 }
 
-/// A folder to work in.
+/// A folder to work in, gone when it is dropped.
 #[derive(Debug)]
-pub(super) struct Workshop(PathBuf);
+pub(super) struct Workshop(tempfile::TempDir);
 
 impl Workshop {
     pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn remove(&self) {
-        // What cannot be removed shows in the next step.
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path()
     }
 }
 
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        self.remove();
+/// Removes folders that nothing was put into or taken out of for so long. What cannot be removed does no harm.
+pub(super) fn sweep(folder: &Path, unused: Duration) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        if age.is_ok_and(|age| age.unwrap_or_default() >= unused) {
+            tracing::debug!(path = %entry.path().display(), "removing what is not used any more");
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use http_body_util::Empty;
 
 use self::address::{Address, Endpoint};
 use self::transport::{Failure, Transport};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::engine::EngineInfo;
 use crate::error::{Error, Result};
 
@@ -176,6 +176,21 @@ impl Daemon {
             Ok(image) => image.id.as_deref().map(str::parse).transpose(),
             Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(self.error(&format!("look for the image {name}"), error)),
+        }
+    }
+
+    /// The layers of an image, bottom first; none when there is no such image.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn layers(&self, name: &str) -> Result<Vec<DiffId>> {
+        match self.docker.inspect_image(name).await {
+            Ok(image) => {
+                let layers = image.root_fs.and_then(|root_fs| root_fs.layers).unwrap_or_default();
+                layers.iter().map(|layer| layer.parse().map(DiffId)).collect()
+            }
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(Vec::new()),
+            Err(error) => Err(self.error(&format!("look at the image {name}"), error)),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::config::{EngineName, Owner};
 use crate::digest::Digest;
 use crate::engine::cache::LayerCache;
 use crate::engine::context::Listing;
+use crate::engine::dockerignore::Ignore;
 use crate::engine::{Built, DirectRecipe, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::error::{Error, Result};
 use crate::image::reference::{Repository, Tag};
@@ -232,6 +233,9 @@ impl Assembly<'_> {
     async fn copies(&mut self) -> Result<(Listing, Option<Digest>)> {
         let (cache, recipe) = (self.engine.cache.clone(), self.recipe.clone());
         let (copies, with_statics) = (self.direct.copy.clone(), self.direct.statics.is_some());
+        let inputs = self.direct.statics.as_ref().map_or(&[][..], |statics| &statics.inputs);
+        let inputs: Vec<String> = inputs.iter().map(|pattern| pattern.get_ref().clone()).collect();
+        let only = (!inputs.is_empty()).then(|| Ignore::new(&inputs)).transpose()?;
         let mut rootfs = self.rootfs.clone();
         let looked = blocking(move || {
             let stats = Stats::begin(&cache, &recipe.context, &recipe.image)?;
@@ -246,8 +250,9 @@ impl Assembly<'_> {
             }
             let mut sources = None;
             if with_statics {
-                let everything = Place { from: Path::new(""), to: "", owner: Owner::default() };
-                sources = Some(files.tree(&everything, &Rootfs::default())?.key());
+                let only = only.as_ref();
+                let inputs = Place { from: Path::new(""), to: "", owner: Owner::default(), only };
+                sources = Some(files.tree(&inputs, &Rootfs::default())?.key());
             }
             tracing::debug!(
                 image = recipe.image,

@@ -34,6 +34,9 @@ use self::load::Send;
 /// The tag of what was built last; it keeps the image from being pruned, and tells what the next build changed.
 const BUILD_TAG: &str = "build";
 
+/// The cache's folder for the ids of images that were loaded last.
+const LOADED: &str = "loaded";
+
 /// Builds on a Docker daemon.
 pub struct DockerEngine {
     daemon: Daemon,
@@ -78,6 +81,22 @@ impl DockerEngine {
                 Ok(full)
             }
         }
+    }
+}
+
+impl DockerEngine {
+    /// Loads an image that another engine built. Of the one that was loaded before it, it has most layers.
+    async fn load_above(&self, image: &Image, name: &str, progress: &Reporter) -> Result<Digest> {
+        let before: Option<Digest> = self.cache.document(LOADED, &component(name));
+        let there = match before {
+            Some(id) => self.daemon.layers(&id.to_string()).await?,
+            None => Vec::new(),
+        };
+        let same = image.layers().iter().zip(&there).take_while(|(layer, there)| layer.diff_id == **there);
+        let send = Send::Above(same.count());
+        let id = load::load(&self.daemon, image, name, send, progress).await?;
+        self.cache.put_document(LOADED, &component(name), &id)?;
+        Ok(id)
     }
 }
 
@@ -175,13 +194,14 @@ impl Engine for DockerEngine {
     }
 
     async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {
-        let (subject, send) = match below {
+        match below {
             // The daemon has the lower layers of what it built itself.
-            Some(below) if below.engine == EngineName::Docker => (below.image.as_str(), Send::New),
-            Some(below) => (below.image.as_str(), Send::Whole),
-            None => ("image", Send::Whole),
-        };
-        load::load(&self.daemon, image, subject, send, progress).await
+            Some(below) if below.engine == EngineName::Docker => {
+                load::load(&self.daemon, image, &below.image, Send::New, progress).await
+            }
+            Some(below) => self.load_above(image, &below.image, progress).await,
+            None => load::load(&self.daemon, image, "image", Send::Whole, progress).await,
+        }
     }
 }
 

@@ -160,7 +160,7 @@ impl Reading<'_> {
         let image = image
             .ok_or_else(|| Error::failed(format!("base {name:?}: {reference} is not there any more")))?;
         // A reference may name the image of another machine by its own digest.
-        if !image.platform().starts_with(self.platform) {
+        if !layout::fits(self.platform, &image.platform()) {
             return Err(Error::config(format!(
                 "base {name:?} is for {}, and {} is wanted",
                 image.platform(),

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use super::observe::Seen;
 use super::{Parts, bases};
 use crate::base::Base;
-use crate::config::{Config, EngineName, ImageConfig, Target};
+use crate::config::{Config, EngineName, ImageConfig};
 use crate::engine::{DirectRecipe, Recipe};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Until};
@@ -50,12 +50,10 @@ pub(super) async fn recipes(
 /// Where the layers of a registry's base have to be: a registry takes them from another one, a layout on disk and a
 /// daemon do not.
 fn layers(parts: &Parts, plan: &Plan) -> bases::Layers {
-    let compose =
-        parts.config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose);
     let stays = match (plan.until, &parts.registry) {
         (Until::Build, _) | (_, None) => true,
         (Until::Push, Some(registry)) => registry.is_remote(),
-        (Until::Deploy, Some(registry)) => registry.is_remote() && !compose,
+        (Until::Deploy, Some(registry)) => registry.is_remote() && !super::is_on_daemon(&parts.config),
     };
     if stays { bases::Layers::InRegistry } else { bases::Layers::Here }
 }

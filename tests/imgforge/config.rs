@@ -156,3 +156,82 @@ fn blue_green_is_refused_before_anything_starts() {
     let text = "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\ncluster = \"c\"\nservice = \"s\"\nstrategy = \"blue-green\"";
     assert_eq!(error(text).kind(), Kind::Refused);
 }
+
+#[test]
+fn what_an_image_without_a_dockerfile_is_made_of_is_checked() {
+    let direct = |tables: &str| {
+        format!(
+            "project = \"shop\"\n[bases.python]\nimage = \"a\"\n[images.web]\nbase = \"python\"\nengine = \"direct\"\n{tables}"
+        )
+    };
+    let cases = [
+        ("dockerfile = \"x\"", "engine \"direct\" runs no Dockerfile @7:14 take it away"),
+        ("target = \"x\"", "engine \"direct\" has no stages and no build arguments @6:10"),
+        ("[images.web.pyton]\n", "unknown key \"pyton\" @7:13 did you mean \"python\"?"),
+        ("[images.web.python]\ncompile = true", "there are no packages to install @7:1"),
+        (
+            "[images.web.python]\npackages = [\"--index-url=x\"]",
+            "a package is a name with what it must be @8:13",
+        ),
+        (
+            "[images.web.python]\npackages = [\"a\"]\nversion = \"3\"",
+            "a Python version is such as \"3.11\" @9:11",
+        ),
+        (
+            "[images.web.python]\nrequirements = \"pylock.toml\"\npackages = [\"a\"]",
+            "packages cannot be added to those of pylock.toml @9:13",
+        ),
+        ("[[images.web.copy]]\nto = \"code\"", "a path in an image is absolute and plain"),
+        ("[[images.web.copy]]\nto = \"/a/../b\"", "a path in an image is absolute and plain"),
+        (
+            "[[images.web.copy]]\nfrom = \"../other\"\nto = \"/a\"",
+            "copy.from is a path below the build context @8:8 set context",
+        ),
+        ("[[images.web.copy]]\nfrm = \"x\"", "unknown key \"frm\" @8:1 did you mean \"from\"?"),
+        ("[images.web.static]\ncommand = []\nfrom = \"static\"\nto = \"/a\"", "the command is empty @8:11"),
+        (
+            "[[images.web.users]]\nname = \"do:cker\"\nuid = 1",
+            "a user's name is lower case letters, digits, - and _ @8:8",
+        ),
+        (
+            "[images.web.config]\nexpose = [\"http\"]",
+            "a port is a string such as \"8000\" or \"53/udp\" @8:10",
+        ),
+        (
+            "[images.web.config]\nhealthchek = {}",
+            "unknown key \"healthchek\" @8:1 did you mean \"healthcheck\"?",
+        ),
+        (
+            "[images.web.config]\nenv = { \"A=B\" = \"c\" }",
+            "image \"web\" sets \"A=B\", which is not a variable's name",
+        ),
+    ];
+    for (tables, want) in cases {
+        let told = told(&error(&direct(tables)));
+        assert!(told.starts_with(want), "{tables}\n  told: {told}\n  want: {want}");
+    }
+    let error = error("project = \"shop\"\n[images.web]\nengine = \"direct\"");
+    assert!(told(&error).starts_with("image \"web\" has no base @3:10"), "{}", told(&error));
+}
+
+#[test]
+fn tables_of_engine_direct_are_refused_beside_a_dockerfile() {
+    for table in
+        ["[images.web.python]\npackages = [\"a\"]", "[[images.web.copy]]\nto = \"/a\"", "[images.web.config]"]
+    {
+        let error = error(&format!("project = \"shop\"\n[images.web]\ndockerfile = \"x\"\n{table}"));
+        let told = told(&error);
+        assert!(told.starts_with("image \"web\" is built from a Dockerfile, which says this @4:"), "{told}");
+    }
+}
+
+#[test]
+fn the_example_of_the_docs_is_a_configuration() {
+    let page = include_str!("../../docs/direct.md");
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let head = "project = \"shop\"\n[secrets]\nstore = \"dir:s\"\nfiles = { server_settings = \"s.py\" }\n\
+                [bases.python]\nimage = \"python\"\n";
+    let config = parse(&format!("{head}{example}"), None).unwrap();
+    let image = &config.images["web"];
+    assert!(image.python.is_some() && image.statics.is_some() && image.settings.is_some());
+}

@@ -2,6 +2,7 @@
 
 mod compared;
 mod errors;
+mod index;
 mod layers;
 mod python;
 mod registries;

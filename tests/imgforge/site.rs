@@ -33,6 +33,12 @@ async fn behind_uwsgi_the_page_shows_what_only_the_secret_settings_know() {
 async fn built_directly_it_serves_the_same_behind_gunicorn() {
     let shop = Shop::direct(Server::Gunicorn).await;
     serves(&shop);
+    // A changed file: the daemon gets the layers from there on, and the page is another.
+    let template = shop.read("shop/templates/shop/front.html");
+    shop.write("shop/templates/shop/front.html", &template.replace("</body>", "changed</body>"));
+    let released = shop.program().run(&["release", "--image", "web"]).ok();
+    assert!(!released.stderr.contains("Installed"), "{}", released.stderr);
+    assert!(shop.fetch("/", None).body.contains("changed"), "{}", released.stderr);
     shop.program().run(&["down", "--volumes"]).ok();
 }
 

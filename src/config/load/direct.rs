@@ -80,6 +80,15 @@ impl Reader<'_> {
                 .at(span, "there are no packages to install", "here")
                 .help("add requirements = \"requirements.txt\" or packages = [\"gunicorn==27.0.1\"]"));
         }
+        // uv takes a lock file of this form alone.
+        let file = python.requirements.as_ref().and_then(|path| path.get_ref().file_name());
+        if let (Some(file), Some(package)) = (file.and_then(|name| name.to_str()), python.packages.first())
+            && file.starts_with("pylock.")
+        {
+            return Err(self
+                .at(package.span(), format!("packages cannot be added to those of {file}"), "here")
+                .help("lock them, too: name them in what the file is made from"));
+        }
         for package in &python.packages {
             // They become arguments of uv.
             let text = package.get_ref().trim();

@@ -7,7 +7,7 @@ use crate::config::direct::CopyConfig;
 use crate::engine::context::{Entry, Listing, What as Listed};
 use crate::engine::direct::stats::Stats;
 use crate::engine::direct::tree::{Rootfs, Tree, What, normal_mode};
-use crate::engine::dockerignore::slashed;
+use crate::engine::dockerignore::{Ignore, slashed};
 use crate::error::{Error, Result};
 
 /// The context as it was listed, each file with its digest.
@@ -21,6 +21,8 @@ pub(super) struct Place<'p> {
     pub(super) from: &'p Path,
     pub(super) to: &'p str,
     pub(super) owner: Owner,
+    /// Only what these patterns name, when there are any.
+    pub(super) only: Option<&'p Ignore>,
 }
 
 impl Files<'_> {
@@ -30,7 +32,7 @@ impl Files<'_> {
     /// Nothing is there, a file cannot be read or changes meanwhile, a name is not UTF-8.
     pub(super) fn copied(&mut self, image: &str, copy: &CopyConfig, rootfs: &Rootfs) -> Result<Tree> {
         let from = copy.from.get_ref();
-        let place = Place { from, to: copy.to.get_ref().relative(), owner: copy.owner };
+        let place = Place { from, to: copy.to.get_ref().relative(), owner: copy.owner, only: None };
         let tree = self.tree(&place, rootfs)?;
         if tree.is_empty() {
             let from = from.display();
@@ -56,6 +58,9 @@ impl Files<'_> {
                 Some(rest) if rest.starts_with('/') => &rest[1..],
                 Some(_) | None => continue,
             };
+            if place.only.is_some_and(|only| !only.matches(&name)) {
+                continue;
+            }
             let path = join(&to, below);
             let what = match &entry.what {
                 Listed::Folder if rootfs.has_directory(&path) => {

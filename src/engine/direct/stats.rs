@@ -117,3 +117,82 @@ impl Source {
         if size != self.size { Err(self.changed()) } else { Ok(digest) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    struct Tree {
+        _dir: tempfile::TempDir,
+        cache: LayerCache,
+        file: std::path::PathBuf,
+    }
+
+    fn tree() -> Tree {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, file) = (LayerCache::new(dir.path().join("layers")), dir.path().join("views.py"));
+        Tree { _dir: dir, cache, file }
+    }
+
+    impl Tree {
+        /// The file's digest, and whether it was read for that.
+        fn look(&self) -> (Digest, bool) {
+            let mut stats = Stats::begin(&self.cache, Path::new("/site"), "web").unwrap();
+            let metadata = std::fs::symlink_metadata(&self.file).unwrap();
+            let source = stats.source("views.py", &self.file, &metadata).unwrap();
+            let read = stats.read > 0;
+            stats.keep().unwrap();
+            (source.digest, read)
+        }
+
+        /// Looks until the clock of the file system has gone on since the file was written.
+        fn look_until_known(&self) {
+            while self.look().1 {}
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_not_touched_is_not_read_again() {
+        let tree = tree();
+        std::fs::write(&tree.file, "one").unwrap();
+        assert_eq!(tree.look(), (Digest::of(b"one"), true));
+        tree.look_until_known();
+        assert_eq!(tree.look(), (Digest::of(b"one"), false));
+    }
+
+    #[test]
+    fn a_file_that_was_written_again_at_once_is_read_again() {
+        let tree = tree();
+        for text in ["one", "two", "six", "ten"] {
+            std::fs::write(&tree.file, text).unwrap();
+            assert_eq!(tree.look().0, Digest::of(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_given_its_old_time_back_is_read_again() {
+        let tree = tree();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let write = |text: &str| {
+            std::fs::write(&tree.file, text).unwrap();
+            std::fs::File::options().write(true).open(&tree.file).unwrap().set_modified(old).unwrap();
+        };
+        write("one");
+        tree.look_until_known();
+        write("two");
+        assert_eq!(tree.look(), (Digest::of(b"two"), true));
+    }
+
+    #[test]
+    fn another_file_in_its_place_is_read() {
+        let tree = tree();
+        std::fs::write(&tree.file, "one").unwrap();
+        tree.look_until_known();
+        let other = tree.file.with_extension("new");
+        std::fs::write(&other, "two").unwrap();
+        std::fs::rename(&other, &tree.file).unwrap();
+        assert_eq!(tree.look().0, Digest::of(b"two"));
+    }
+}

@@ -191,6 +191,11 @@ fn failed(doing: &str, said: &str) -> Error {
     let error = Error::failed(format!("cannot {doing}")).because(Error::failed(said));
     if said.contains("was not found in the package registry") {
         error.help("check the package's name, and the index: build secret pip_conf, or UV_DEFAULT_INDEX")
+    } else if said.contains("python-build-standalone") || said.contains("No interpreter found") {
+        error.help(
+            "uv found no fitting Python on this machine and could not fetch one. To install packages any Python does, to run \
+             commands or to compile it wants the base's version: apt-get install python3, or uv python install VERSION",
+        )
     } else if said.contains("certificate") {
         error.help("name the certificates of your proxy: [build.secrets] ca_bundle = \"FILE\"")
     } else {

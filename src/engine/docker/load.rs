@@ -23,6 +23,8 @@ use crate::progress::Reporter;
 pub(super) enum Send {
     /// Those in memory: what was made just now. The daemon has the others.
     New,
+    /// Those above so many, which the daemon has.
+    Above(usize),
     /// All.
     Whole,
 }
@@ -44,8 +46,8 @@ pub(super) async fn load(
         task.reused(id.short());
         return Ok(id);
     }
-    if send == Send::New {
-        match transfer(daemon, image, Send::New).await {
+    if !matches!(send, Send::Whole | Send::Above(0)) {
+        match transfer(daemon, image, send).await {
             Ok(()) if daemon.image_exists(&id.to_string()).await? => {
                 task.done(id.short());
                 return Ok(id);
@@ -99,14 +101,17 @@ fn write(image: &Image, send: Send, out: &mut impl Write) -> Result<()> {
     let manifest = json!([{ "Config": config_name, "RepoTags": null, "Layers": layers }]).to_string();
     append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_bytes())?;
     append(&mut archive, &config_name, config.len() as u64, &config[..])?;
-    for layer in image.layers() {
+    for (at, layer) in image.layers().iter().enumerate() {
+        if matches!(send, Send::Above(there) if at < there) {
+            continue;
+        }
         match (&layer.content, send) {
             (Content::Memory(blob), _) => append(&mut archive, &name(layer), blob.len() as u64, &blob[..])?,
-            (Content::File(path), Send::Whole) => {
+            (Content::File(path), Send::Whole | Send::Above(_)) => {
                 let file = fs_err::File::open(path.as_path())?;
                 append(&mut archive, &name(layer), file.metadata()?.len(), file)?;
             }
-            (Content::Registry(repository), Send::Whole) => {
+            (Content::Registry(repository), Send::Whole | Send::Above(_)) => {
                 let (digest, repository) = (layer.descriptor.digest.short(), repository.clone());
                 return Err(Error::failed(format!(
                     "layer {digest} is in {repository} and not on this machine"

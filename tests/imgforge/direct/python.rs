@@ -6,7 +6,7 @@ use crate::support::direct::{Direct, Pushed};
 use crate::support::{debian, program::Program};
 
 /// A project on Debian's python3.
-async fn project(tables: &str) -> Direct {
+pub async fn project(tables: &str) -> Direct {
     debian::base(&["python3", "python3-venv", "ca-certificates"]).await;
     let direct = Direct::new(tables);
     direct.replace(
@@ -139,9 +139,15 @@ async fn static_files_are_made_from_what_an_image_may_hold() {
         text("srv/static/variables").contains("TZ=UTC")
             && !text("srv/static/variables").contains("DOCKER_HOST")
     );
-    // Nothing to run when nothing changed.
+    // Nothing to run when nothing changed, nor when only what it does not depend on did.
     let again = direct.program().with("PATH", "/nowhere").run(&["push", "--output", "json"]).ok().result();
     assert_eq!(again["release"]["images"][0]["digest"], pushed.digest);
+    direct.replace("from = \"made\"", "inputs = [\"site\", \"collect\"]\nfrom = \"made\"");
+    direct.push();
+    direct.write("other.py", "1\n");
+    direct.program().with("PATH", "/nowhere").run(&["push"]).ok();
+    direct.write("site/a.css", "b { }\n");
+    direct.program().with("PATH", "/nowhere").run(&["push"]).failed(1, "cannot start \"sh\"");
     direct.write("collect", "echo no such thing >&2\nexit 3\n");
     let failed = direct.program().run(&["push"]).failed(1, "sh collect of image web failed");
     assert!(failed.stderr.contains("no such thing"), "{}", failed.stderr);

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
+use crate::support::conformance;
 use crate::support::direct::{Direct, Pushed};
+use crate::support::docker::docker_prints;
 use crate::support::oci_registry::OciRegistry;
 use crate::support::tiny::files;
 
@@ -19,6 +21,53 @@ fn project(registry: &OciRegistry) -> Direct {
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
     direct.replace("layout = \"../busybox\"", &format!("image = \"{}/bases/busybox:1\"", registry.host));
     direct
+}
+
+#[test]
+fn what_is_made_is_accepted_by_crane_the_schemas_umoci_and_docker_and_homes_stay_their_users() {
+    let registry = OciRegistry::open();
+    let direct = project(&registry);
+    direct.configure(
+        "[[images.web.users]]\nname = \"docker\"\nuid = 1000\n[[images.web.copy]]\nfrom = \"site\"\nto = \"/home/docker/code\"\n\
+         [images.web.config]\nuser = \"docker\"\nworkdir = \"/home/docker/code\"\nexpose = [\"8000\"]\n\
+         healthcheck = { command = [\"true\"], interval = \"10s\" }\n",
+    );
+    direct.push();
+    let repository = format!("[registry]\nrepository = \"{}/site/{{image}}\"\n", registry.host);
+    direct.replace("[bases.busybox]", &format!("{repository}[bases.busybox]"));
+    let result = direct.program().run(&["push", "--output", "json"]).ok().result();
+    let reference = result["release"]["images"][0]["reference"].as_str().unwrap().to_owned();
+    conformance::crane_validates(&reference);
+    let raw = |arguments: &[&str]| {
+        let mut command = Command::new("skopeo");
+        command.args(["inspect", "--raw", "--tls-verify=false"]).args(arguments);
+        let raw = command.arg(format!("docker://{reference}")).output().unwrap().stdout;
+        serde_json::from_slice::<serde_json::Value>(&raw).unwrap()
+    };
+    conformance::conforms(conformance::Schema::Manifest, &raw(&[]));
+    conformance::conforms(conformance::Schema::Config, &raw(&["--config"]));
+
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout").display().to_string();
+    let mut copy = Command::new("skopeo");
+    copy.args(["copy", "--quiet", "--src-tls-verify=false", &format!("docker://{reference}")]);
+    assert!(copy.arg(format!("oci:{layout}:it")).status().unwrap().success());
+    let mut unpack = Command::new("umoci");
+    unpack.args(["unpack", "--rootless", "--image", &format!("{layout}:it")]);
+    assert!(unpack.arg(folder.path().join("bundle")).output().unwrap().status.success());
+    let page = folder.path().join("bundle/rootfs/home/docker/code/index.html");
+    assert_eq!(std::fs::read_to_string(page).unwrap(), "public\n");
+
+    docker_prints(&["pull", "--quiet", &reference]);
+    let run = |arguments: &[&str]| {
+        docker_prints(&[&["run", "--rm", &reference], arguments].concat()).trim().to_owned()
+    };
+    let homes = run(&["stat", "-c", "%n %u:%g %a", "/home", "/home/docker", "/home/docker/code"]);
+    let user = run(&["id", "-u"]);
+    let place = run(&["sh", "-c", "cat index.html"]);
+    docker_prints(&["rmi", "--force", &reference]);
+    assert_eq!(homes, "/home 0:0 755\n/home/docker 1000:1000 755\n/home/docker/code 0:0 755");
+    assert_eq!((user.as_str(), place.as_str()), ("1000", "public"));
 }
 
 fn blobs(direct: &Direct) -> usize {
