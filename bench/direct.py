@@ -1,60 +1,98 @@
 #!/usr/bin/env python3
-"""Building without a daemon against `docker build` + `docker push` of the Dockerfile that does the same.
+"""Building without a daemon, against `tar` + `crane append`, and against `docker build` + `docker push`.
 
-Both sides make fixtures/shop's web image and send it to the same registry on loopback; imgforge also pins the secrets, bakes
-them and pushes the baked image. Needs: bench/peers (docker-buildx), docker-registry, uv, a release build.
+A site of so many small files, of which one changes in every run; its base is in a registry on loopback, where the image goes, too.
+`crane append` gets a tar of the whole site (it has no cache) and compresses it; imgforge declares copy, user and command as well.
+Needs: bench/peers (crane, docker-buildx), docker-registry, a release build, and the demo's bases (make demo).
 """
 
 import argparse
-import os
+import pathlib
+import random
+import subprocess
+import textwrap
+import time
 
 import harness
-
-TABLES = harness.ROOT / "tests/imgforge/support/site/web.toml"
-UV = harness.ROOT / "target/tools/bin"
+from harness import CRANE, IMGFORGE, ROOT, run
 
 
-def directly(site):
-    """A copy of the site whose web image has no Dockerfile."""
-    copy = site.path.parent / "direct"
-    copy.mkdir()
-    for name in os.listdir(site.path):
-        if name != "imgforge.toml" and name != ".imgforge":
-            (copy / name).symlink_to(site.path / name)
-    (copy / ".imgforge").mkdir()
-    (copy / ".imgforge/bases").symlink_to((site.path / ".imgforge/bases").resolve())
-    lines = (site.path / "imgforge.toml").read_text().splitlines()
-    lines = ['engine = "direct"' if line.startswith("dockerfile = \"dockerfiles/web") else line for line in lines]
-    lines = ['context = "../shop"\n' + line if line.startswith('engine = "direct"') else line for line in lines]
-    tables = TABLES.read_text().replace('from    = "static"', 'inputs  = ["**/static", "shop/settings.py"]\nfrom    = "static"')
-    (copy / "imgforge.toml").write_text("\n".join(lines) + "\n" + tables)
-    return copy
+class Sources:
+    """A folder of `count` files, some kilobytes each, in folders of a hundred."""
+
+    def __init__(self, folder, port, count):
+        self.path = folder / f"site-{count}"
+        self.image = f"127.0.0.1:{port}/bench-{count}-web"
+        self.base = f"127.0.0.1:{port}/base:1"
+        self.tar = folder / f"site-{count}.tar"
+        words = random.Random(1)
+        for number in range(count):
+            file = self.path / f"code/app{number // 100}/module{number}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"VALUE_{n} = {words.random()}  # {words.choice('abcdefgh') * 20}\n" for n in range(55)]
+            file.write_text("".join(lines))
+        (self.path / "imgforge.toml").write_text(textwrap.dedent(f"""
+            project = "bench-{count}"
+            [bases.base]
+            image = "{self.base}"
+            [images.web]
+            base = "base"
+            engine = "direct"
+            context = "code"
+            [[images.web.copy]]
+            to = "/home/docker/code"
+            [images.web.config]
+            workdir = "/home/docker/code"
+            cmd = ["python3", "-m", "http.server"]
+            [registry]
+            repository = "127.0.0.1:{port}/{{project}}-{{image}}"
+        """))
+        (self.path / "code/Dockerfile").write_text(
+            "ARG BASE\nFROM ${BASE}\nWORKDIR /home/docker/code\nCOPY . .\nCMD [\"python3\", \"-m\", \"http.server\"]\n"
+        )
+        # A file that was written in this very second is read again until it is older: such a tree is not what is measured.
+        time.sleep(2)
+
+    def change(self):
+        (self.path / "code/app0/module7.py").write_text(f"CHANGED = {time.time_ns()}\n")
+
+    def imgforge(self):
+        run([IMGFORGE, "-C", self.path, "push"])
+
+    def crane(self):
+        run(["tar", "-cf", self.tar, "--owner=0", "--group=0", "--transform", "s,^\\.,home/docker/code,", "-C",
+             self.path / "code", "."])
+        run([CRANE, "append", "--insecure", "-f", self.tar, "-b", self.base, "-t", f"{self.image}:crane"])
+
+
+def push_base(port):
+    """The demo's Python base."""
+    bases = sorted((ROOT / "fixtures/shop/.imgforge/bases").glob("*/index.json"), key=lambda path: path.stat().st_mtime)
+    if not bases:
+        raise SystemExit("there is no base: run make demo first")
+    sizes = {path.parent: sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file()) for path in bases}
+    largest = max(sizes, key=sizes.get)
+    run(["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{largest}", f"docker://127.0.0.1:{port}/base:1"])
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("-n", "--runs", type=int, default=10)
     runs = arguments.parse_args().runs
-    if not harness.installed(harness.BUILDX):
+    if not harness.installed(CRANE):
         return
-    os.environ["PATH"] = f"{UV}:{os.environ['PATH']}"
     results = {}
     with harness.registry() as (folder, port):
-        site = harness.Site(folder, port)
-        copy = directly(site)
-        environment = ["-e", "mirror"] if site.pip_conf else []
-
-        def direct():
-            command = [harness.IMGFORGE, "-C", copy, *environment, "push", "--image", "web"]
-            # No daemon is needed, so none is there.
-            harness.run(command, PIP_CONF=site.pip_conf, DOCKER_HOST="unix:///nowhere.sock")
-
-        # The base gets to the daemon, and both have built what is there.
-        site.imgforge()
-        for name, prepare in [("one source file changed", site.change), ("nothing changed", lambda: None)]:
-            direct()
-            site.docker()
-            results[name] = harness.in_turns(direct, site.docker, runs, prepare)
+        push_base(port)
+        for count in [300, 20000]:
+            site = Sources(folder, port, count)
+            site.imgforge()
+            site.crane()
+            name = f"one of {count:,} files changed : tar + crane append"
+            results[name] = harness.in_turns(site.imgforge, site.crane, runs, site.change)
+            name = f"nothing of {count:,} files changed : crane append of the unchanged tar"
+            append = lambda: run([CRANE, "append", "--insecure", "-f", site.tar, "-b", site.base, "-t", f"{site.image}:crane"])
+            results[name] = harness.in_turns(site.imgforge, append, runs)
     harness.report(results, runs)
 
 

@@ -125,7 +125,7 @@ mod tests {
         );
         assert_eq!(
             layer.digests.digest.to_string(),
-            "sha256:09ac36bc455f61465db9e8b1274d55ad6f882fa034d024e56e7dd5ab65c7c34b"
+            "sha256:8dbb81ce076b73462ee67a081175421561e5cd3088f051f39ddab36727887a86"
         );
     }
 

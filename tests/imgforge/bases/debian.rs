@@ -35,7 +35,7 @@ fn blob(image: &Image) -> &Path {
 
 /// Each file of the image with its mode, and the contents of those whose path `keep` takes.
 fn unpacked(image: &Image, keep: impl Fn(&str) -> bool) -> Vec<(String, tar::Header, Vec<u8>)> {
-    let gzip = flate2::read::GzDecoder::new(std::fs::File::open(blob(image)).unwrap());
+    let gzip = flate2::read::MultiGzDecoder::new(std::fs::File::open(blob(image)).unwrap());
     let mut tar = tar::Archive::new(gzip);
     let entries = tar.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -130,7 +130,7 @@ async fn two_runs_at_once_make_one_base_and_another_folder_gets_the_same_digest(
     // The blob is what its names say.
     let mut tar = Vec::new();
     let bytes = std::fs::read(blob(&first)).unwrap();
-    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut tar).unwrap();
+    flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut tar).unwrap();
     assert_eq!(imgforge::digest::Digest::of(&bytes), first.layers()[0].descriptor.digest);
     assert_eq!(DiffId(imgforge::digest::Digest::of(&tar)), first.layers()[0].diff_id);
 }

@@ -119,7 +119,7 @@ impl Pushed {
 
 /// The entries of a layer's blob.
 pub fn entries(blob: &[u8]) -> BTreeMap<String, Entry> {
-    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(blob));
+    let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(blob));
     let mut entries = BTreeMap::new();
     for entry in tar.entries().unwrap() {
         let mut entry = entry.unwrap();

@@ -201,7 +201,7 @@ pub fn holds(bytes: &[u8], needle: &str) -> bool {
     let within = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut out = Vec::new();
-        let mut gzip = flate2::read::GzDecoder::new(bytes);
+        let mut gzip = flate2::read::MultiGzDecoder::new(bytes);
         let _ = std::io::Read::read_to_end(&mut gzip, &mut out);
         return within(&out);
     }
