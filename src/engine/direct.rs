@@ -13,18 +13,16 @@ use tokio::sync::Mutex;
 
 use crate::base::Base;
 use crate::base::contents::Contents;
-use crate::config::direct::SettingsConfig;
-use crate::config::{EngineName, Owner};
+use crate::config::EngineName;
 use crate::digest::Digest;
 use crate::engine::cache::LayerCache;
-use crate::engine::context::Listing;
-use crate::engine::dockerignore::Ignore;
-use crate::engine::{Built, DirectRecipe, Engine, EngineInfo, Login, Logins, Recipe};
+use crate::engine::{Built, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::image::reference::{Repository, Tag};
-use crate::image::{History, Image, Layer, Object};
-use crate::progress::{Reporter, Task};
+use crate::progress::Reporter;
 
+mod assembly;
 mod copy;
 mod environment;
 mod interpreter;
@@ -37,12 +35,8 @@ mod system;
 mod tree;
 mod uv;
 
-use self::copy::{Files, Place};
-use self::interpreter::Interpreter;
-use self::python::Packages;
-use self::stats::Stats;
-use self::tree::{Rootfs, Tree, What};
-use self::uv::{Access, Uv};
+use self::assembly::Parts;
+use self::uv::Uv;
 
 /// The cache's folder for what bases have in them.
 const CONTENTS: &str = "contents";
@@ -129,224 +123,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.expect("reading and writing files does not panic")
 }
 
-/// An image that is being put together.
-struct Assembly<'a> {
-    engine: &'a DirectEngine,
-    recipe: &'a Recipe,
-    direct: &'a DirectRecipe,
-    contents: &'a Contents,
-    progress: &'a Reporter,
-    task: &'a Task,
-    image: Image,
-    rootfs: Rootfs,
-}
-
-impl Assembly<'_> {
-    /// Puts the layer with this blob on it.
-    fn append(&mut self, mut layer: Layer, tree: &Tree, created_by: String) {
-        layer.descriptor.media_type = self.image.kind().gzip_layer().into();
-        self.rootfs.add(tree);
-        self.image = self.image.append(layer, History { created_by, comment: "imgforge".into() });
-    }
-
-    /// Puts a tree on it: from the cache when the same was made before.
-    async fn append_tree(&mut self, mut tree: Tree, created_by: String) -> Result<()> {
-        if tree.is_empty() {
-            return Ok(());
-        }
-        tree.complete(&self.rootfs)?;
-        let key = tree.key();
-        let (layer, tree) = match self.cached(key) {
-            Some(layer) => (layer, tree),
-            None => {
-                self.task.detail(created_by.clone());
-                write(&self.engine.cache, key, tree).await?
-            }
-        };
-        self.append(layer, &tree, created_by);
-        Ok(())
-    }
-
-    /// The layer that was kept by this key.
-    fn cached(&self, key: Digest) -> Option<Layer> {
-        self.engine.cache.layer(self.engine.cache.named(&key.hex())?)
-    }
-
-    async fn system(&mut self) -> Result<()> {
-        let users: Vec<_> = self.direct.users.iter().collect();
-        let directories: Vec<_> = self.direct.directories.iter().collect();
-        let tree = system::tree(&self.recipe.image, &users, &directories, self.contents, &self.rootfs)?;
-        self.append_tree(tree, "users and directories".into()).await
-    }
-
-    /// What is to be installed, where imgforge.toml names packages.
-    fn packages(&self) -> Result<Option<Packages>> {
-        let Some(config) = &self.direct.python else { return Ok(None) };
-        let (image, base) = (&self.recipe.image, self.image.config());
-        let platform = self.image.platform();
-        let interpreter = Interpreter::find(image, config, base, self.contents, &platform)?;
-        Packages::read(image, config, self.direct.requirements.clone(), interpreter).map(Some)
-    }
-
-    async fn install(&mut self, packages: &Packages, path: &str) -> Result<()> {
-        let to = self.rootfs.resolve(path)?;
-        let place = self.place(&to)?;
-        let key = packages.key(place.key());
-        let created_by = format!("packages {} in /{path}", packages.describe());
-        let layer = match self.cached(key) {
-            Some(layer) => layer,
-            None => {
-                let _one_at_a_time = self.engine.at_work.lock().await;
-                match self.cached(key) {
-                    Some(layer) => layer,
-                    None => {
-                        self.task.detail(created_by.clone());
-                        let (uv, access) = self.uv().await?;
-                        let cache = &self.engine.cache;
-                        let mut made = packages.install(&uv, &access, cache, &to, self.task).await?;
-                        made.tree.complete(&self.rootfs)?;
-                        write(cache, key, made.tree.clone()).await?.0
-                    }
-                }
-            }
-        };
-        // Only the folder counts for the layers above, whether it was made now or taken from the cache.
-        self.append(layer, &place, created_by);
-        Ok(())
-    }
-
-    /// A tree with the folder `to` alone, and its parents.
-    fn place(&self, to: &str) -> Result<Tree> {
-        let mut place = Tree::default();
-        if !self.rootfs.has_directory(to) {
-            place.insert(to, What::Directory, Owner::default(), 0o755);
-        }
-        place.complete(&self.rootfs)?;
-        Ok(place)
-    }
-
-    async fn uv(&self) -> Result<(Uv, Access)> {
-        Ok((Uv::find().await?, Access::new(&self.recipe.secrets)?))
-    }
-
-    /// Every copy, each file read only when it changed; and the digest of all that a command can see.
-    async fn copies(&mut self) -> Result<(Listing, Option<Digest>)> {
-        let (cache, recipe) = (self.engine.cache.clone(), self.recipe.clone());
-        let (copies, with_statics) = (self.direct.copy.clone(), self.direct.statics.is_some());
-        let inputs = self.direct.statics.as_ref().map_or(&[][..], |statics| &statics.inputs);
-        let inputs: Vec<String> = inputs.iter().map(|pattern| pattern.get_ref().clone()).collect();
-        let only = (!inputs.is_empty()).then(|| Ignore::new(&inputs)).transpose()?;
-        let mut rootfs = self.rootfs.clone();
-        let looked = blocking(move || {
-            let stats = Stats::begin(&cache, &recipe.context, &recipe.image)?;
-            let listing = Listing::of(&recipe, &[])?;
-            let mut files = Files { listing: &listing, stats };
-            let mut trees = Vec::new();
-            for copy in &copies {
-                let mut parts = files.copied(&recipe.image, copy, &rootfs)?.split();
-                for part in &mut parts {
-                    part.complete(&rootfs)?;
-                    rootfs.add(part);
-                }
-                trees.push(parts);
-            }
-            let mut sources = None;
-            if with_statics {
-                let only = only.as_ref();
-                let inputs = Place { from: Path::new(""), to: "", owner: Owner::default(), only };
-                sources = Some(files.tree(&inputs, &Rootfs::default())?.key());
-            }
-            tracing::debug!(
-                image = recipe.image,
-                files = listing.entries.len(),
-                read = files.stats.read,
-                "listed"
-            );
-            files.stats.keep()?;
-            Ok((trees, listing, sources))
-        });
-        let (trees, listing, sources) = looked.await?;
-        for warning in &listing.warnings {
-            self.progress.warning(format!("{}: {warning}", self.recipe.image));
-        }
-        for (parts, copy) in trees.into_iter().zip(&self.direct.copy) {
-            let (from, to) = (copy.from.get_ref().display(), copy.to.get_ref());
-            let count = parts.len();
-            for (number, part) in parts.into_iter().enumerate() {
-                let of = if count > 1 { format!(" ({} of {count})", number + 1) } else { String::new() };
-                self.append_tree(part, format!("copy {from} to {to}{of}")).await?;
-            }
-        }
-        Ok((listing, sources))
-    }
-
-    async fn statics(
-        &mut self,
-        listing: &Listing,
-        sources: Digest,
-        packages: Option<&Packages>,
-        settings: &SettingsConfig,
-    ) -> Result<()> {
-        let Some(config) = &self.direct.statics else { return Ok(()) };
-        let (command, to) = (config.command.get_ref().join(" "), config.to.get_ref());
-        let created_by = format!("{command} to {to}");
-        let place = self.place(&self.rootfs.resolve(to.relative())?)?;
-        let environment = packages.map(Packages::environment_key);
-        let key = statics::key(config, &settings.env, environment, sources, place.key());
-        let layer = match self.cached(key) {
-            Some(layer) => layer,
-            None => {
-                let cache = &self.engine.cache;
-                let environment = match packages {
-                    Some(packages) => {
-                        let _one_at_a_time = self.engine.at_work.lock().await;
-                        let (uv, access) = self.uv().await?;
-                        Some(environment::with(packages, &uv, &access, cache).await?)
-                    }
-                    None => None,
-                };
-                let command = statics::Command {
-                    image: &self.recipe.image,
-                    config,
-                    variables: &settings.env,
-                    environment: environment.as_deref(),
-                };
-                self.task.detail(created_by.clone());
-                let mut made = command.run(listing, cache, &self.rootfs, self.progress).await?;
-                made.tree.complete(&self.rootfs)?;
-                write(cache, key, made.tree.clone()).await?.0
-            }
-        };
-        self.append(layer, &place, created_by);
-        Ok(())
-    }
-}
-
-/// Makes the layer of a tree and keeps it by `key`.
-async fn write(cache: &LayerCache, key: Digest, tree: Tree) -> Result<(Layer, Tree)> {
-    let cache = cache.clone();
-    blocking(move || {
-        // The same files may have been kept by another key.
-        let by_content = tree.key();
-        let known = cache.named(&by_content.hex()).and_then(|diff_id| cache.layer(diff_id));
-        let layer = match known {
-            Some(layer) => layer,
-            None => cache.put_written(|out| tree.write(out))?,
-        };
-        cache.put_name(&by_content.hex(), layer.diff_id)?;
-        if key != by_content {
-            cache.put_name(&key.hex(), layer.diff_id)?;
-        }
-        Ok((layer, tree))
-    })
-    .await
-}
-
-/// The image's layers and its own config, without what the base's manifest says of the base.
-fn on(base: &Image, config: Object) -> Result<Image> {
-    Image::new(base.kind(), config, base.layers().to_vec())
-}
-
 #[async_trait]
 impl Engine for DirectEngine {
     async fn check(&self) -> Result<EngineInfo> {
@@ -363,30 +139,8 @@ impl Engine for DirectEngine {
         })?;
         let task = progress.task(&recipe.image, "build");
         let (base, contents) = self.base(recipe).await?;
-        let mut assembly = Assembly {
-            engine: self,
-            recipe,
-            direct,
-            contents: &contents,
-            progress,
-            task: &task,
-            rootfs: Rootfs::new(&contents),
-            image: base.clone(),
-        };
-        let packages = assembly.packages()?;
-        let path = direct.python.as_ref().map(|python| python.path.get_ref().relative().to_owned());
-        let on_path = path.as_ref().map(|path| settings::Packages { path: format!("/{path}") });
-        let config = settings::config(base.config(), &direct.settings, on_path.as_ref());
-        assembly.image = on(&base, config)?;
-        assembly.system().await?;
-        if let (Some(packages), Some(path)) = (&packages, &path) {
-            assembly.install(packages, path).await?;
-        }
-        let (listing, sources) = assembly.copies().await?;
-        if let Some(sources) = sources {
-            assembly.statics(&listing, sources, packages.as_ref(), &direct.settings).await?;
-        }
-        let image = assembly.image;
+        let parts = Parts { engine: self, recipe, direct, contents: &contents, progress, task: &task };
+        let image = assembly::assemble(&base, parts).await?;
         let id = image.config_descriptor().digest;
         let reused = self.cache.config(id).is_some();
         self.cache.put_config(id, &image.config_bytes())?;

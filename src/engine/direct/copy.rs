@@ -61,7 +61,7 @@ impl Files<'_> {
             if place.only.is_some_and(|only| !only.matches(&name)) {
                 continue;
             }
-            let path = join(&to, below);
+            let path = rootfs.place(&join(&to, below), matches!(entry.what, Listed::Folder))?;
             let what = match &entry.what {
                 Listed::Folder if rootfs.has_directory(&path) => {
                     // What is there keeps its owner and mode, as with COPY.

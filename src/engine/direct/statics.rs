@@ -74,7 +74,6 @@ impl Command<'_> {
         let sources = folder.path().join("sources");
         copy(listing, &sources)?;
         let made = sources.join(self.config.from.get_ref());
-        // A command may count on its being there, as in a checkout.
         self.execute(&sources, folder.path(), progress).await?;
         if !made.is_dir() {
             let (command, from) =
@@ -144,8 +143,8 @@ impl Command<'_> {
             let below = entry.path().strip_prefix(made).unwrap_or(entry.path());
             let not_utf8 =
                 || Error::failed(format!("a made file has a name that is not UTF-8: {}", below.display()));
-            let path = join(&to, below.to_str().ok_or_else(not_utf8)?);
             let metadata = entry.metadata().map_err(std::io::Error::from)?;
+            let path = rootfs.place(&join(&to, below.to_str().ok_or_else(not_utf8)?), metadata.is_dir())?;
             let mode = normal_mode(metadata.mode(), metadata.is_dir());
             if metadata.is_dir() {
                 if !rootfs.has_directory(&path) {

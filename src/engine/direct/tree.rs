@@ -217,6 +217,18 @@ impl Rootfs {
         }
     }
 
+    /// Where something of this path goes: a directory through every link, anything else in the place of a link of its name.
+    ///
+    /// # Errors
+    /// As [`Rootfs::resolve`].
+    pub(super) fn place(&self, path: &str, is_directory: bool) -> Result<String> {
+        match path.rsplit_once('/') {
+            _ if is_directory => self.resolve(path),
+            Some((folder, name)) => Ok(format!("{}/{name}", self.resolve(folder)?)),
+            None => Ok(path.to_owned()),
+        }
+    }
+
     /// Where `path` really is: links of the image that stand for directories are followed, so that no layer covers them
     /// (`/var/run` is `/run` in most bases).
     ///

@@ -129,3 +129,19 @@ fn parents_are_listed_as_the_base_has_them() {
     let base = &pushed.layers[0]["tmp"];
     assert_eq!(&pushed.layers[1]["tmp"], base);
 }
+
+#[test]
+fn a_whole_tree_goes_over_the_base_and_its_links_stay() {
+    let direct = Direct::new(
+        "[[images.web.copy]]\nfrom = \"first\"\nto = \"/\"\n[[images.web.copy]]\nfrom = \"second\"\nto = \"/\"\n",
+    );
+    // What the first brings, the second writes through.
+    direct.write("first/srv/real/kept", "1");
+    symlink("srv/real", direct.path().join("first/link")).unwrap();
+    direct.write("second/link/new", "2");
+    direct.write("second/tmp/file", "3");
+    let pushed = direct.push();
+    let names = |layer: usize| pushed.layers[layer].keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(names(1), ["link", "srv", "srv/real", "srv/real/kept"]);
+    assert_eq!(names(2), ["srv", "srv/real", "srv/real/new", "tmp", "tmp/file"]);
+}

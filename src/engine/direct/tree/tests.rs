@@ -113,6 +113,16 @@ fn links_of_the_image_are_followed_and_never_out_of_it() {
     assert!(rootfs.resolve("a/x").is_err());
 }
 
+#[test]
+fn a_directory_goes_through_a_link_of_the_image_and_a_file_takes_its_place() {
+    let rootfs =
+        rootfs(&[("usr", 0), ("usr/bin", 0)], &[("bin", "usr/bin"), ("usr/bin/python3", "python3.11")]);
+    assert_eq!(rootfs.place("bin", true).unwrap(), "usr/bin");
+    assert_eq!(rootfs.place("bin/tool", false).unwrap(), "usr/bin/tool");
+    assert_eq!(rootfs.place("bin/python3", false).unwrap(), "usr/bin/python3");
+    assert_eq!(rootfs.place("tool", false).unwrap(), "tool");
+}
+
 fn source(path: &std::path::Path, size: u64, content: &str) -> Source {
     let metadata = std::fs::symlink_metadata(path).unwrap();
     Source { path: path.to_owned(), size, inode: metadata.ino(), digest: Digest::of(content.as_bytes()) }
