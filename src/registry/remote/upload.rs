@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Body, Response};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 use url::Url;
 
@@ -29,7 +29,7 @@ use crate::registry::{BlobReader, Registry};
 
 const OCTETS: &str = "application/octet-stream";
 /// How much is read, hashed and handed on at a time.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 1024 * 1024;
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -128,6 +128,37 @@ impl Upload<'_> {
             }
             Source::Registry(from) => self.remote.blob(from, self.descriptor).await?,
         })
+    }
+
+    /// Reads the blob from `offset` on. A file is not checked on the way: the registry takes no blob with another digest
+    /// than it was promised, and hashing a large layer once more would cost more than reading it. Only a refusal has it
+    /// looked at ([`Upload::whole`]).
+    async fn open_at(&self, offset: u64) -> Result<BlobReader> {
+        let Source::File(path) = &self.source else {
+            let mut reader = self.open().await?;
+            // What the registry has already is read again, for the digest.
+            tokio::io::copy(&mut (&mut reader).take(offset), &mut tokio::io::sink())
+                .await
+                .map_err(|error| self.unreadable(error))?;
+            return Ok(reader);
+        };
+        let mut file = fs_err::tokio::File::open(path).await?;
+        if file.metadata().await?.len() != self.descriptor.size {
+            return Err(self.unreadable(io::ErrorKind::UnexpectedEof.into()));
+        }
+        file.seek(io::SeekFrom::Start(offset)).await?;
+        Ok(Box::new(file.take(self.descriptor.size - offset)))
+    }
+
+    /// Whether the file is still the blob.
+    async fn whole(&self) -> Result<()> {
+        if let Source::File(_) = self.source {
+            let mut reader = self.open().await?;
+            tokio::io::copy(&mut reader, &mut tokio::io::sink())
+                .await
+                .map_err(|error| self.unreadable(error))?;
+        }
+        Ok(())
     }
 
     fn unreadable(&self, error: io::Error) -> Error {
@@ -232,17 +263,14 @@ impl Upload<'_> {
         if gone && tries.again(None).await {
             return Ok(false);
         }
+        self.whole().await?;
         Err(self.refusal(answer).await)
     }
 
     /// Sends everything from `offset` on.
     async fn patch(&self, location: &Url, offset: u64) -> Result<Patched> {
         let (session, host, size) = (&self.remote.session, &self.repository.host, self.descriptor.size);
-        let mut reader = self.open().await?;
-        // What the registry has already is read again, for the digest.
-        tokio::io::copy(&mut (&mut reader).take(offset), &mut tokio::io::sink())
-            .await
-            .map_err(|error| self.unreadable(error))?;
+        let reader = self.open_at(offset).await?;
         let moved = Arc::new(AtomicU64::new(offset));
         let fault = Arc::new(Mutex::new(None));
         let (count, note) = (Arc::clone(&moved), Arc::clone(&fault));
