@@ -99,7 +99,7 @@ impl Packages {
                 Form::Pylock => {
                     let bytes = packages.read_file(&path)?;
                     if let Some(name) = folder_in_pylock(&bytes) {
-                        return Err(packages.from_folder(&name, &path));
+                        return Err(packages.refuse_folder(&name, &path));
                     }
                 }
                 Form::UvLock => {
@@ -112,7 +112,7 @@ impl Packages {
     }
 
     /// A package that is a folder of this machine is no wheel, and an editable one would leave a path in the image.
-    fn from_folder(&self, package: &str, list: &Path) -> Error {
+    fn refuse_folder(&self, package: &str, list: &Path) -> Error {
         let list = list.file_name().unwrap_or_default().to_string_lossy();
         Error::config(format!("{list} of image {:?} installs {package} from a folder", self.image)).help(
             "what is yours is copied, not installed: take the line out, and put the folder where Python looks for it, \
@@ -137,7 +137,7 @@ impl Packages {
         for line in String::from_utf8_lossy(&bytes).lines() {
             let line = line.split(" #").next().unwrap_or_default();
             if let Some(folder) = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e")) {
-                return Err(self.from_folder(folder.trim_start_matches(['=', ' ', '\t']), path));
+                return Err(self.refuse_folder(folder.trim_start_matches(['=', ' ', '\t']), path));
             }
             let words: Vec<&str> = line.split([' ', '\t', '=']).filter(|word| !word.is_empty()).collect();
             let (option, named) = match words[..] {
