@@ -115,6 +115,19 @@ pub struct Build {
     /// Build arguments of every image. Never for secrets: they end up in the history.
     #[serde(default)]
     pub args: BTreeMap<String, String>,
+    /// What the layers kept in `.imgforge/layers` may take; what was used least recently goes first.
+    #[serde(default)]
+    pub cache_size: Size,
+}
+
+/// An amount of bytes, written as `"500MB"` or `"10GB"` (powers of 1000, as Docker writes them).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Default for Size {
+    fn default() -> Self {
+        Size(10_000_000_000)
+    }
 }
 
 /// Where a build secret's value comes from.
@@ -369,6 +382,20 @@ from_string!(Owner, |text| {
     let parsed = text.split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
     let (uid, gid) = parsed.ok_or("an owner is \"UID:GID\" in numbers, such as \"1000:1000\"")?;
     Ok(Owner { uid, gid })
+});
+
+from_string!(Size, |text| {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "kB" | "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor: u64| number.parse::<u64>().ok()?.checked_mul(factor));
+    Ok(Size(bytes.ok_or("a size is a number with kB, MB, GB or TB, such as \"10GB\"")?))
 });
 
 from_string!(Mode, |text| {

@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 
 use crate::config::{Config, OnceConfig, Target};
 use crate::deploy::{Deployer, Release, ReleasedImage, Running};
+use crate::engine::cache::LayerCache;
 use crate::engine::{Built, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::{Reference, Repository, Tag, Version};
@@ -84,6 +85,8 @@ pub async fn apply(
 ) -> Result<Summary> {
     let mut stages = Stages::new(progress, journal);
 
+    // Before anything is put there: afterwards the newest is what counts.
+    tidy(&parts.config).await;
     let recipes = stages.run(Stage::Bases, recipe::recipes(parts, plan, &seen, progress)).await?;
     let built = stages.run(Stage::Build, build(parts, &recipes, &seen, progress, journal)).await?;
     if plan.until == Until::Build {
@@ -101,6 +104,13 @@ pub async fn apply(
     }
     summary.times = stages.times;
     Ok(summary)
+}
+
+/// Keeps the layer cache within its bound.
+async fn tidy(config: &Config) {
+    let (cache, limit) = (LayerCache::new(config.work_dir().join("layers")), config.build.cache_size.0);
+    // Work on files, which blocks; what cannot be removed is no reason to stop.
+    let _ = tokio::task::spawn_blocking(move || cache.prune(limit)).await;
 }
 
 /// Runs one stage after the other, tells of it, and keeps how long each took.

@@ -18,6 +18,8 @@ use crate::image::{Content, Descriptor, Kind, Layer};
 use crate::layer::LayerWriter;
 use crate::partial::Partial;
 
+mod prune;
+
 /// How long a folder to work in is left alone: no build takes that long.
 const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -47,7 +49,10 @@ impl LayerCache {
         let Known { digest, size } = serde_json::from_slice(&text).ok()?;
         let blob = self.path("blobs", &digest.hex());
         let whole = fs_err::metadata(&blob).is_ok_and(|metadata| metadata.len() == size);
-        whole.then(|| file_layer(diff_id, digest, size, blob))
+        whole.then(|| {
+            Self::mark(&blob);
+            file_layer(diff_id, digest, size, blob)
+        })
     }
 
     /// Compresses a layer's tar into the cache.

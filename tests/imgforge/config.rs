@@ -241,3 +241,17 @@ fn the_example_of_the_docs_is_a_configuration() {
     let image = &config.images["web"];
     assert!(image.python.is_some() && image.statics.is_some() && image.settings.is_some());
 }
+
+#[test]
+fn the_caches_size_is_a_number_with_a_unit() {
+    let parse = |size: &str| {
+        let text = format!("project = \"shop\"\n[build]\ncache_size = \"{size}\"\n");
+        Config::parse("/site".into(), &text, None, &|_| None).map(|config| config.build.cache_size.0)
+    };
+    assert_eq!(parse("500MB").unwrap(), 500_000_000);
+    assert_eq!(parse("2 GB").unwrap(), 2_000_000_000);
+    for wrong in ["10", "GB", "10GiB", "-1GB", "99999999999TB"] {
+        let error = parse(wrong).unwrap_err();
+        assert!(format!("{error:?}").contains("such as"), "{wrong}: {error:?}");
+    }
+}

@@ -171,10 +171,12 @@ impl Assembly<'_> {
             let mut files = Files { listing: &listing, stats };
             let mut trees = Vec::new();
             for copy in &copies {
-                let mut tree = files.copied(&recipe.image, copy, &rootfs)?;
-                tree.complete(&rootfs)?;
-                rootfs.add(&tree);
-                trees.push(tree);
+                let mut parts = files.copied(&recipe.image, copy, &rootfs)?.split();
+                for part in &mut parts {
+                    part.complete(&rootfs)?;
+                    rootfs.add(part);
+                }
+                trees.push(parts);
             }
             let mut sources = None;
             if with_statics {
@@ -195,9 +197,13 @@ impl Assembly<'_> {
         for warning in &listing.warnings {
             self.progress.warning(format!("{}: {warning}", self.recipe.image));
         }
-        for (tree, copy) in trees.into_iter().zip(&self.direct.copy) {
+        for (parts, copy) in trees.into_iter().zip(&self.direct.copy) {
             let (from, to) = (copy.from.get_ref().display(), copy.to.get_ref());
-            self.append_tree(tree, format!("copy {from} to {to}")).await?;
+            let count = parts.len();
+            for (number, part) in parts.into_iter().enumerate() {
+                let of = if count > 1 { format!(" ({} of {count})", number + 1) } else { String::new() };
+                self.append_tree(part, format!("copy {from} to {to}{of}")).await?;
+            }
         }
         Ok((listing, sources))
     }

@@ -16,6 +16,8 @@ use crate::config::Owner;
 use crate::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
 
+mod split;
+
 /// How many links of a base are followed for one path (Linux, path_resolution(7)).
 const MOST_LINKS: usize = 40;
 /// The mode of a directory and of a file that can be run.
