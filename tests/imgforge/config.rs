@@ -1,6 +1,6 @@
 //! imgforge.toml: what is read from it, and how each mistake is told. No daemon, no network.
 
-use imgforge::config::{BaseConfig, BuildSecret, Config, Mode, Owner, Store, Target};
+use imgforge::config::{BaseConfig, BuildSecret, Config, EngineName, Mode, Owner, Store, Target};
 use imgforge::error::{Error, Kind};
 
 /// The example of docs/configuration.md, with every table.
@@ -38,6 +38,12 @@ fn every_table_is_read() {
     assert_eq!((bake[0].owner, bake[0].mode), (Owner { uid: 1000, gid: 1000 }, Mode(0o400)));
     assert_eq!((bake[1].owner, bake[1].mode), (Owner { uid: 0, gid: 0 }, Mode(0o440)));
     assert_eq!(config.deploy.as_ref().unwrap().once[0].command[1], "manage.py");
+    let worker = &config.images["worker"];
+    assert_eq!(worker.engine(), EngineName::Direct);
+    assert_eq!(worker.directories[0].get_ref().mode, Mode(0o750));
+    let settings = worker.settings.as_ref().unwrap().get_ref();
+    assert_eq!(settings.expose[0].0, "8000/tcp");
+    assert_eq!(settings.healthcheck.as_ref().unwrap().interval, Some(std::time::Duration::from_secs(10)));
 }
 
 #[test]

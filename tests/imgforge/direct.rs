@@ -1,6 +1,7 @@
 //! Images without a Dockerfile and without a daemon.
 
 mod compared;
+mod engines;
 mod errors;
 mod index;
 mod layers;

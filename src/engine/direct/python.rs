@@ -96,7 +96,12 @@ impl Packages {
         if let Some(path) = packages.requirements.clone() {
             match Form::of(&path) {
                 Form::Requirements => packages.read_requirements(&path, DEPTH)?,
-                Form::Pylock => packages.read_file(&path).map(drop)?,
+                Form::Pylock => {
+                    let bytes = packages.read_file(&path)?;
+                    if let Some(name) = folder_in_pylock(&bytes) {
+                        return Err(packages.refuse_folder(&name, &path));
+                    }
+                }
                 Form::UvLock => {
                     packages.read_file(&path)?;
                     packages.read_file(&path.with_file_name("pyproject.toml"))?;
@@ -104,6 +109,15 @@ impl Packages {
             }
         }
         Ok(packages)
+    }
+
+    /// A package that is a folder of this machine is no wheel, and an editable one would leave a path in the image.
+    fn refuse_folder(&self, package: &str, list: &Path) -> Error {
+        let list = list.file_name().unwrap_or_default().to_string_lossy();
+        Error::config(format!("{list} of image {:?} installs {package} from a folder", self.image)).help(
+            "what is yours is copied, not installed: take the line out, and put the folder where Python looks for it, \
+             with [[copy]] and PYTHONPATH in [config] env",
+        )
     }
 
     fn read_file(&mut self, path: &Path) -> Result<Vec<u8>> {
@@ -122,6 +136,9 @@ impl Packages {
         let folder = path.parent().unwrap_or(Path::new("."));
         for line in String::from_utf8_lossy(&bytes).lines() {
             let line = line.split(" #").next().unwrap_or_default();
+            if let Some(folder) = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e")) {
+                return Err(self.refuse_folder(folder.trim_start_matches(['=', ' ', '\t']), path));
+            }
             let words: Vec<&str> = line.split([' ', '\t', '=']).filter(|word| !word.is_empty()).collect();
             let (option, named) = match words[..] {
                 [option @ ("-r" | "-c" | "--requirement" | "--constraint"), named, ..] => {
@@ -220,8 +237,15 @@ impl Packages {
                 Form::Requirements | Form::Pylock => path.clone(),
                 Form::UvLock => {
                     // The project itself is copied, not installed; what only developers need stays out.
-                    let export =
-                        ["export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--quiet"];
+                    let export = [
+                        "export",
+                        "--frozen",
+                        "--no-dev",
+                        "--no-emit-project",
+                        "--no-editable",
+                        "--no-header",
+                        "--quiet",
+                    ];
                     let text = uv.run("read uv.lock", export, self.folder(), access).await?;
                     let list = scratch.join("requirements.txt");
                     fs_err::write(&list, text)?;
@@ -261,6 +285,14 @@ impl Packages {
         tracing::debug!(code = output.status.code(), "compileall ended");
         Ok(())
     }
+}
+
+/// The first package of a pylock.toml that is a folder (PEP 751, `packages.directory`).
+fn folder_in_pylock(bytes: &[u8]) -> Option<String> {
+    let lock: toml::Table = toml::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
+    let package =
+        lock.get("packages")?.as_array()?.iter().find(|package| package.get("directory").is_some())?;
+    Some(package.get("name").and_then(toml::Value::as_str).unwrap_or("a package").to_owned())
 }
 
 /// What is in the folder that uv filled, normalised.

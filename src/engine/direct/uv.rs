@@ -205,8 +205,10 @@ fn failed(doing: &str, said: &str) -> Error {
 
 /// The package that uv has found only as source (crates/uv-resolver, pubgrub/report.rs).
 fn without_wheel(said: &str) -> Option<&str> {
-    if let Some((_, rest)) = said.split_once("Wheels are required for `") {
-        return rest.split('`').next();
+    for words in ["Wheels are required for `", "attempted to build `"] {
+        if let Some((_, rest)) = said.split_once(words) {
+            return rest.split('`').next();
+        }
     }
     ["has no usable wheels", "has no wheels with a matching"].iter().find_map(|words| {
         let before = said.split_once(words)?.0;
@@ -255,6 +257,8 @@ mod tests {
         let platform =
             "Because lxml>=5 has no wheels with a matching platform tag (e.g., `x`) and you require lxml";
         assert_eq!(without_wheel(platform), Some("lxml"));
+        let folder = "error: Building source distributions is disabled, but attempted to build `site`";
+        assert_eq!(without_wheel(folder), Some("site"));
         let error = failed("install packages", said);
         assert!(error.what().contains("uwsgi has no wheel"), "{error:?}");
     }

@@ -145,3 +145,83 @@ fn a_whole_tree_goes_over_the_base_and_its_links_stay() {
     assert_eq!(names(1), ["link", "srv", "srv/real", "srv/real/kept"]);
     assert_eq!(names(2), ["srv", "srv/real", "srv/real/new", "tmp", "tmp/file"]);
 }
+
+/// Names that people do not think of, from a generator with a fixed seed.
+fn odd_names() -> Vec<String> {
+    let parts = [
+        "a",
+        "-rf",
+        "with space",
+        "tab\there",
+        "line\nbreak",
+        "ü",
+        "日本",
+        "quote'\"",
+        "$(x)",
+        "*",
+        "a.b",
+        ".hidden",
+        "wh.x",
+        "back\\slash",
+        "colon:",
+        "~",
+        "#",
+        "%41",
+    ];
+    let mut state = 7_u32;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize % below
+    };
+    let mut names: Vec<String> = (0..150)
+        .map(|number| {
+            let folders: Vec<&str> = (0..next(4)).map(|_| parts[next(parts.len())]).collect();
+            let long = "n".repeat(next(120));
+            format!("{}/f{number}{}{long}", folders.join("/d"), parts[next(parts.len())])
+        })
+        .map(|name| name.trim_start_matches('/').to_owned())
+        .collect();
+    names.push(format!("{}/deep", vec!["d".repeat(60); 12].join("/")));
+    names
+}
+
+#[test]
+fn whatever_files_are_called_another_tar_unpacks_them_as_they_were() {
+    let direct = Direct::new("[[images.web.copy]]\nfrom = \"site\"\nto = \"/srv\"\n");
+    let names = odd_names();
+    for (number, name) in names.iter().enumerate() {
+        let file = format!("site/{name}");
+        // A name may be taken by a folder of another one.
+        if direct.path().join(&file).exists() {
+            continue;
+        }
+        if number % 10 == 3 {
+            std::fs::create_dir_all(direct.path().join(&file).parent().unwrap()).unwrap();
+            symlink(format!("../{name}"), direct.path().join(&file)).unwrap();
+        } else {
+            direct.write(&file, &name.repeat(number % 7));
+        }
+    }
+    let pushed = direct.push();
+    let blob = direct
+        .path()
+        .join(".imgforge/images/web/blobs/sha256")
+        .join(pushed.digests[1].trim_start_matches("sha256:"));
+    let unpacked = tempfile::tempdir().unwrap();
+    let tar = std::process::Command::new("tar")
+        .args(["--no-same-owner", "-xzf"])
+        .arg(blob)
+        .arg("-C")
+        .arg(unpacked.path())
+        .output()
+        .unwrap();
+    assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+    let compared = std::process::Command::new("diff")
+        .args(["--recursive", "--no-dereference"])
+        .arg(direct.path().join("site"))
+        .arg(unpacked.path().join("srv"))
+        .output()
+        .unwrap();
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
+    assert!(pushed.layers[1].len() > 150);
+}

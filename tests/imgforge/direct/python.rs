@@ -75,6 +75,22 @@ async fn a_package_without_a_wheel_is_named() {
 }
 
 #[tokio::test]
+async fn a_folder_of_this_machine_is_not_installed() {
+    let direct = project("[images.web.python]\nrequirements = \"requirements.txt\"\n").await;
+    direct.write("pyproject.toml", "[project]\nname = \"site\"\nversion = \"0\"\n");
+    direct.write("requirements.txt", "-e .\n");
+    direct.program().run(&["push"]).failed(2, "requirements.txt of image \"web\" installs . from a folder");
+    direct.write("requirements.txt", "whitenoise==6.12.0\n.\n");
+    direct.program().run(&["push"]).failed(1, "site has no wheel");
+    direct.replace("requirements.txt", "pylock.toml");
+    direct.write(
+        "pylock.toml",
+        "lock-version = \"1.0\"\ncreated-by = \"t\"\n[[packages]]\nname = \"mine\"\ndirectory = { path = \".\", editable = true }\n",
+    );
+    direct.program().run(&["push"]).failed(2, "pylock.toml of image \"web\" installs mine from a folder");
+}
+
+#[tokio::test]
 async fn modules_are_compiled_when_asked_for_and_the_same_each_time() {
     let tables = "[images.web.python]\npackages = [\"whitenoise==6.12.0\"]\ncompile = true\n";
     let (one, two) = (project(tables).await, project(tables).await);
