@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 
 use super::Parts;
 use crate::base::contents::Contents;
 use crate::base::{Base, debian, layout};
 use crate::config::{Config, Debian};
+use crate::digest::Digest;
 use crate::engine::cache::LayerCache;
 use crate::engine::{Login, direct, pipe};
 use crate::error::{Error, Result};
@@ -137,6 +140,44 @@ pub(super) enum Layers {
     Here,
 }
 
+/// Manifest and config of a base, kept by the digest that names them: two requests less for each run.
+#[derive(Serialize, Deserialize)]
+struct KeptBase {
+    /// The manifest's, which is another than the reference's where that names an index.
+    digest: Digest,
+    manifest: String,
+    config: String,
+}
+
+/// The cache's folder for these.
+const KEPT: &str = "bases";
+
+fn kept_name(reference: &Reference, platform: &str) -> Option<String> {
+    // Only a digest names the same for good.
+    let digest = reference.digest?;
+    Some(Digest::of(format!("{}@{digest} {platform}", reference.repository).as_bytes()).hex())
+}
+
+fn kept(cache: &LayerCache, reference: &Reference, platform: &str, registry: &dyn Registry) -> Option<Image> {
+    let KeptBase { digest, manifest, config } = cache.document(KEPT, &kept_name(reference, platform)?)?;
+    if Digest::of(manifest.as_bytes()) != digest {
+        return None;
+    }
+    let repository = &reference.repository;
+    let image =
+        Image::from_read(manifest.into(), config.into(), &registry.content(repository, &digest)).ok()?;
+    Some(image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)))
+}
+
+fn keep(cache: &LayerCache, reference: &Reference, platform: &str, image: &Image) -> Result<()> {
+    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
+    let documents = (text(image.manifest_bytes()), text(image.config_bytes()));
+    let (Some(name), (Some(manifest), Some(config))) = (kept_name(reference, platform), documents) else {
+        return Ok(());
+    };
+    cache.put_document(KEPT, &name, &KeptBase { digest: image.digest(), manifest, config })
+}
+
 /// Reads bases that are in registries.
 pub(super) struct Reading<'r> {
     pub parts: &'r Parts,
@@ -154,11 +195,20 @@ impl Reading<'_> {
             return Ok(base);
         };
         let in_words = |error: Error| error.context(format!("base {name:?} cannot be read"));
-        let (repository, version) = (&reference.repository, reference.version());
-        let image =
-            read::read(registry.as_ref(), repository, &version, self.platform).await.map_err(in_words)?;
-        let image = image
-            .ok_or_else(|| Error::failed(format!("base {name:?}: {reference} is not there any more")))?;
+        let (repository, folder) = (&reference.repository, self.parts.config.work_dir().join("layers"));
+        let cache = LayerCache::new(folder.clone());
+        let image = match kept(&cache, reference, self.platform, registry.as_ref()) {
+            Some(image) => image,
+            None => {
+                let version = reference.version();
+                let image = read::read(registry.as_ref(), repository, &version, self.platform).await;
+                let image = image.map_err(in_words)?.ok_or_else(|| {
+                    Error::failed(format!("base {name:?}: {reference} is not there any more"))
+                })?;
+                keep(&cache, reference, self.platform, &image)?;
+                image
+            }
+        };
         // A reference may name the image of another machine by its own digest.
         if !layout::fits(self.platform, &image.platform()) {
             return Err(Error::config(format!(
@@ -168,14 +218,12 @@ impl Reading<'_> {
             ))
             .help("take the digest of its index, or build on a machine of the base's platform"));
         }
-        let folder = self.parts.config.work_dir().join("layers");
         if self.layers == Layers::Here {
             let blobs = folder.join("blobs");
             let image =
                 read::pull(name, &image, registry.as_ref(), repository, &blobs, self.progress).await?;
             return Ok(Base::Local { name: name.to_owned(), image: Box::new(image) });
         }
-        let cache = LayerCache::new(folder);
         let contents = match direct::contents(&cache, &image) {
             Some(contents) => contents,
             None => {
