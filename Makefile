@@ -15,12 +15,15 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-# Takes some minutes. Arguments of bench/overhead.py: make bench BENCH="--runs 3"
+# Takes half an hour, on an idle machine. Fewer runs: make bench BENCH="--runs 3"
 bench:
 	scripts/setup test </dev/null
 	bench/peers
 	cargo build --release --locked
 	bench/overhead.py $(BENCH)
+	bench/rotate.py $(BENCH)
+	bench/direct.py $(BENCH)
+	bench/push.py $(BENCH)
 
 ci:
 	.ci/run

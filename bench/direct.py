@@ -7,9 +7,9 @@ Needs: bench/peers (crane, docker-buildx), docker-registry, a release build, and
 """
 
 import argparse
-import pathlib
+import os
 import random
-import subprocess
+import shutil
 import textwrap
 import time
 
@@ -75,6 +75,45 @@ def push_base(port):
     run(["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{largest}", f"docker://127.0.0.1:{port}/base:1"])
 
 
+class Shop:
+    """fixtures/shop, built directly; by Docker as in harness.Site."""
+
+    def __init__(self, folder, port):
+        self.docker_site = harness.Site(folder, port)
+        self.path = folder / "direct"
+        shutil.copytree(ROOT / "fixtures/shop", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
+        shutil.copytree(ROOT / "fixtures/shop/secrets.sample", self.path / "secrets")
+        text = textwrap.dedent(f"""
+            project = "shop"
+            [secrets]
+            store = "dir:secrets"
+            files = {{ server_settings = "server_settings.py.shop" }}
+            [build.secrets]
+            ca_bundle = "/etc/ssl/certs/ca-certificates.crt"
+            [bases.python]
+            image = "127.0.0.1:{port}/base:1"
+            [registry]
+            repository = "127.0.0.1:{port}/direct-{{image}}"
+            [images.web]
+            base = "python"
+            engine = "direct"
+            bake = [{{ secret = "server_settings", path = "/home/docker/code/shop/server_settings.py", owner = "1000:1000" }}]
+        """)
+        (self.path / "imgforge.toml").write_text(text + (ROOT / "tests/imgforge/support/site/web.toml").read_text())
+
+    def forget(self):
+        """Nothing is cached but what uv and pip have downloaded. Not by --no-cache: BuildKit of Docker 20.10 can panic with it."""
+        shutil.rmtree(self.path / ".imgforge", ignore_errors=True)
+        run(["docker", "--config", self.docker_site.docker_config, "buildx", "prune", "--all", "--force", "--filter", "type=regular"])
+
+    def imgforge(self):
+        path = f"{ROOT / 'target/tools/bin'}:{os.environ['PATH']}"
+        run([IMGFORGE, "-C", self.path, "push"], PATH=path)
+
+    def docker(self):
+        self.docker_site.docker()
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("-n", "--runs", type=int, default=10)
@@ -93,6 +132,12 @@ def main():
             name = f"nothing of {count:,} files changed : crane append of the unchanged tar"
             append = lambda: run([CRANE, "append", "--insecure", "-f", site.tar, "-b", site.base, "-t", f"{site.image}:crane"])
             results[name] = harness.in_turns(site.imgforge, append, runs)
+        if harness.installed(harness.BUILDX):
+            shop = Shop(folder, port)
+            shop.docker_site.imgforge()
+            shop.imgforge()
+            name = "the shop, nothing cached but downloads : docker build + push"
+            results[name] = harness.in_turns(shop.imgforge, shop.docker, min(runs, 3), shop.forget)
     harness.report(results, runs)
 
 
