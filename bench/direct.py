@@ -137,7 +137,7 @@ def main():
             shop.docker_site.imgforge()
             shop.imgforge()
             name = "the shop, nothing cached but downloads : docker build + push"
-            results[name] = harness.in_turns(shop.imgforge, shop.docker, min(runs, 3), shop.forget)
+            results[name] = harness.in_turns(shop.imgforge, shop.docker, min(runs, 2), shop.forget)
     harness.report(results, runs)
 
 
