@@ -3,7 +3,7 @@
 //! Invariant: no secret file of the project is ever given to an engine. [`Engine::load`] gets the baked image, after the
 //! build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::reference::{Repository, Tag};
+use crate::layer::bake::Folders;
 use crate::progress::Reporter;
 use crate::secret::Secret;
 
@@ -144,6 +145,10 @@ pub trait Engine: Send + Sync {
 
     /// The built image as a value, every blob in a file of the layer cache.
     async fn export(&self, built: &Built, progress: &Reporter) -> Result<Image>;
+
+    /// What those of `wanted` are like that the built image has (paths without a slash at either end). Links are left out,
+    /// and what is behind them.
+    async fn folders(&self, built: &Built, wanted: &BTreeSet<String>) -> Result<Folders>;
 
     /// Whether the engine can send the built image to the registry at `host` by itself, which spares taking it out first.
     fn can_push_to(&self, built: &Built, host: &str) -> bool;

@@ -16,7 +16,7 @@ use crate::engine::{Built, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::{Reference, Repository, Tag, Version};
 use crate::image::{Image, seam};
-use crate::layer::bake::{BakedFile, SecretLayer, bake};
+use crate::layer::bake::{BakedFile, Folders, SecretLayer, bake, folders_above};
 use crate::plan::{Plan, Request, Until};
 use crate::progress::{Reporter, Stage};
 use crate::registry::{Pushed, Registry, push, read};
@@ -232,28 +232,37 @@ async fn bake_all(parts: &Parts, images: Vec<Delivered>, secrets: &SecretSet) ->
     {
         pinned::keep_salt(store.as_ref(), &secrets.salt).await?;
     }
-    images
-        .into_iter()
-        .map(|delivered| {
-            let image = bake_one(&parts.config, &delivered.built.image, &delivered.image, secrets)?;
-            Ok(Delivered { image, ..delivered })
-        })
-        .collect()
+    try_join_all(images.into_iter().map(async |delivered| {
+        let image = bake_one(parts, &delivered, secrets).await?;
+        Ok(Delivered { image, ..delivered })
+    }))
+    .await
 }
 
-fn bake_one(config: &Config, name: &str, image: &Image, secrets: &SecretSet) -> Result<Image> {
-    if config.images[name].bake.is_empty() {
-        return Ok(image.clone());
+async fn bake_one(parts: &Parts, delivered: &Delivered, secrets: &SecretSet) -> Result<Image> {
+    let (config, name) = (&parts.config, delivered.built.image.as_str());
+    let baked = &config.images[name].bake;
+    if baked.is_empty() {
+        return Ok(delivered.image.clone());
     }
-    seam::append(image, secret_layer(config, name, secrets)?, &baked_versions(config, name, secrets))
+    let above = folders_above(baked.iter().map(|baked| baked.path.get_ref().as_str()));
+    let folders = parts.engine.folders(&delivered.built, &above).await?;
+    let (layer, versions) =
+        (secret_layer(config, name, secrets, &folders)?, baked_versions(config, name, secrets));
+    seam::append(&delivered.image, layer, &versions, &folders)
         .map_err(|error| error.context(format!("cannot bake secrets into {name}")))
 }
 
-/// The secret layer of an image.
+/// The secret layer of an image whose `folders` are those above the secret files.
 ///
 /// # Errors
 /// A path that tar cannot hold; a run that has no salt.
-pub fn secret_layer(config: &Config, name: &str, secrets: &SecretSet) -> Result<SecretLayer> {
+pub fn secret_layer(
+    config: &Config,
+    name: &str,
+    secrets: &SecretSet,
+    folders: &Folders,
+) -> Result<SecretLayer> {
     let files = config.images[name].bake.iter().map(|baked| BakedFile {
         path: baked.path.get_ref().clone(),
         owner: baked.owner,
@@ -261,7 +270,7 @@ pub fn secret_layer(config: &Config, name: &str, secrets: &SecretSet) -> Result<
         value: secrets.files[baked.secret.get_ref()].value.clone(),
     });
     let salt = secrets.salt.value().ok_or_else(|| Error::failed("this run has no salt to bake with"))?;
-    bake(&files.collect::<Vec<_>>(), salt)
+    bake(&files.collect::<Vec<_>>(), folders, salt)
         .map_err(|error| error.context(format!("cannot bake the secrets of {name}")))
 }
 

@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::engine::Built;
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
-use crate::layer::bake::SecretLayer;
+use crate::layer::bake::Folders;
 use crate::plan::{self, Until};
 use crate::progress::{Reporter, Stage};
 use crate::release::journal::Journal;
@@ -92,16 +92,13 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
     if request.until == Until::Deploy {
         once_each(&wanted)?;
     }
-    let mut layers: BTreeMap<&str, SecretLayer> = BTreeMap::new();
-    for name in &names {
-        layers.insert(name, release::secret_layer(config, name, &parts.secrets)?);
-    }
     let registry = parts.registry()?;
     let rotations = wanted.iter().map(async |(name, reference)| {
         release::observe::refuse_exposed(parts, registry, name, &reference.repository).await?;
         let found = found::read(registry, reference).await?;
         let versions = release::baked_versions(config, name, &parts.secrets);
-        Rotation::new(name, reference, found, &layers[name.as_str()], &versions)
+        let bake = |folders: &Folders| release::secret_layer(config, name, &parts.secrets, folders);
+        Rotation::new(name, reference, found, &bake, &versions)
             .map_err(|error| error.context(format!("{name} cannot be rotated: {reference}")))
     });
     let rotations = stream::iter(rotations.collect::<Vec<_>>());

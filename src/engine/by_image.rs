@@ -3,6 +3,7 @@
 //! Invariant: the daemon is asked for nothing, not even whether it is there, unless an image is built by it or run on it.
 
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 
 use crate::config::EngineName;
 use crate::digest::Digest;
@@ -12,6 +13,7 @@ use crate::engine::{Built, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::reference::{Repository, Tag};
+use crate::layer::bake::Folders;
 use crate::progress::Reporter;
 
 /// Both engines.
@@ -71,6 +73,10 @@ impl Engine for ByImage {
         progress: &Reporter,
     ) -> Result<()> {
         self.of(built.engine)?.push(built, repository, tag, login, progress).await
+    }
+
+    async fn folders(&self, built: &Built, wanted: &BTreeSet<String>) -> Result<Folders> {
+        self.of(built.engine)?.folders(built, wanted).await
     }
 
     async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {

@@ -4,7 +4,7 @@
 //! Invariant (contract 8): same inputs, same digests, on any machine. Each layer is kept by its inputs, so what did not
 //! change is not made again: an unchanged tree is not read, and for unchanged requirements uv is not run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex as Shared, PoisonError};
 
@@ -20,6 +20,7 @@ use crate::engine::{Built, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::reference::{Repository, Tag};
+use crate::layer::bake::Folders;
 use crate::progress::Reporter;
 
 mod assembly;
@@ -36,6 +37,7 @@ mod tree;
 mod uv;
 
 use self::assembly::Parts;
+use self::tree::Rootfs;
 use self::uv::Uv;
 
 /// The cache's folder for what bases have in them.
@@ -45,7 +47,7 @@ const CONTENTS: &str = "contents";
 pub struct DirectEngine {
     cache: LayerCache,
     /// What was built in this run, by id.
-    built: Shared<BTreeMap<Digest, Image>>,
+    built: Shared<BTreeMap<Digest, (Image, Rootfs)>>,
     /// Held while packages are installed or a base is read: images that share them do it once.
     at_work: Mutex<()>,
 }
@@ -140,7 +142,7 @@ impl Engine for DirectEngine {
         let task = progress.task(&recipe.image, "build");
         let (base, contents) = self.base(recipe).await?;
         let parts = Parts { engine: self, recipe, direct, contents: &contents, progress, task: &task };
-        let image = assembly::assemble(&base, parts).await?;
+        let (image, rootfs) = assembly::assemble(&base, parts).await?;
         let id = image.config_descriptor().digest;
         let reused = self.cache.config(id).is_some();
         self.cache.put_config(id, &image.config_bytes())?;
@@ -153,7 +155,7 @@ impl Engine for DirectEngine {
         } else {
             task.done(summary);
         }
-        self.built.lock().unwrap_or_else(PoisonError::into_inner).insert(id, image);
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (image, rootfs));
         Ok(Built {
             image: recipe.image.clone(),
             engine: EngineName::Direct,
@@ -165,7 +167,17 @@ impl Engine for DirectEngine {
 
     async fn export(&self, built: &Built, _: &Reporter) -> Result<Image> {
         let known = self.built.lock().unwrap_or_else(PoisonError::into_inner).get(&built.id).cloned();
-        known.ok_or_else(|| Error::failed(format!("image {:?} was not built in this run", built.image)))
+        known
+            .map(|(image, _)| image)
+            .ok_or_else(|| Error::failed(format!("image {:?} was not built in this run", built.image)))
+    }
+
+    async fn folders(&self, built: &Built, wanted: &BTreeSet<String>) -> Result<Folders> {
+        let known = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, rootfs) = known
+            .get(&built.id)
+            .ok_or_else(|| Error::failed(format!("image {:?} was not built in this run", built.image)))?;
+        Ok(rootfs.folders(wanted))
     }
 
     fn can_push_to(&self, _: &Built, _: &str) -> bool {

@@ -3,6 +3,7 @@
 //! Invariant (contract 6): a build gets the context, which holds no secret file, and BuildKit's secret mounts, which are
 //! served from memory for as long as the build runs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -18,11 +19,13 @@ use crate::engine::{Built, Engine, EngineInfo, Login, Logins, Recipe};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::reference::{Repository, Tag, Version};
+use crate::layer::bake::Folders;
 use crate::progress::Reporter;
 
 mod buildkit;
 mod classic;
 mod export;
+mod folders;
 mod load;
 mod push;
 mod request;
@@ -191,6 +194,10 @@ impl Engine for DockerEngine {
         progress: &Reporter,
     ) -> Result<()> {
         push::push(&self.daemon, built, repository, tag, login, progress).await
+    }
+
+    async fn folders(&self, built: &Built, wanted: &BTreeSet<String>) -> Result<Folders> {
+        folders::folders(&self.daemon, built, wanted).await
     }
 
     async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {

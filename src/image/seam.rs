@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::image::{Content, Descriptor, History, Image, Layer};
-use crate::layer::bake::SecretLayer;
+use crate::layer::bake::{Folders, SecretLayer};
 use crate::secret::Version;
 
 /// Names the secret layer's diff_id.
@@ -13,16 +13,33 @@ pub const SEAM_LABEL: &str = "io.imgforge.seam";
 /// Names the secret files in it and their versions: `{"server_settings":"3HL4kqt…"}`. Never their values.
 pub const VERSIONS_LABEL: &str = "io.imgforge.secrets";
 
-/// The image with the secret layer on top and the seam's labels set.
+/// Holds what the folders above the secret files are like below the seam, so that a later layer can list them the same.
+pub const FOLDERS_LABEL: &str = "io.imgforge.folders";
+
+/// The folders that [`FOLDERS_LABEL`] tells of. Empty when there is none or it cannot be read.
+pub fn folders(image: &Image) -> Folders {
+    image.label(FOLDERS_LABEL).and_then(|label| serde_json::from_str(label).ok()).unwrap_or_default()
+}
+
+/// The image with the secret layer on top and the seam's labels set. `folders` are those above the secret files.
 ///
 /// # Errors
 /// It has a seam already: a second secret layer would leave the first one's secrets below.
-pub fn append(image: &Image, layer: SecretLayer, versions: &BTreeMap<String, Version>) -> Result<Image> {
+pub fn append(
+    image: &Image,
+    layer: SecretLayer,
+    versions: &BTreeMap<String, Version>,
+    folders: &Folders,
+) -> Result<Image> {
     if let Some(seam) = image.label(SEAM_LABEL) {
         return Err(Error::failed(format!("the image has a secret layer already ({seam})"))
             .help("build the base without one: secrets below the seam stay readable"));
     }
-    let labels = labels(&layer, versions);
+    let mut labels = Vec::from(labels(&layer, versions));
+    if !folders.is_empty() {
+        let folders = serde_json::to_string(folders).expect("a map by strings can be written");
+        labels.push((FOLDERS_LABEL, folders));
+    }
     Ok(image.append(layer_of(image, layer), history()).with_labels(&labels))
 }
 
@@ -105,7 +122,7 @@ mod tests {
     fn layer_with(text: &str) -> SecretLayer {
         let value = Secret::new(text.into());
         let file = BakedFile { path: "/s.py".into(), owner: Owner::default(), mode: Mode::default(), value };
-        bake(&[file], &Secret::new(vec![1; 32])).unwrap()
+        bake(&[file], &Folders::new(), &Secret::new(vec![1; 32])).unwrap()
     }
 
     fn versions_one() -> BTreeMap<String, Version> {
@@ -114,7 +131,7 @@ mod tests {
 
     #[test]
     fn seam_names_the_layer_and_the_versions() {
-        let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
+        let baked = append(&empty(), secret_layer(), &versions_one(), &Folders::new()).unwrap();
         assert_eq!(find(&baked).unwrap(), Some(0));
         assert_eq!(versions(&baked), BTreeMap::from([("server_settings".into(), "v1".into())]));
         assert!(!String::from_utf8_lossy(&baked.config_bytes()).contains("canary"));
@@ -122,17 +139,17 @@ mod tests {
 
     #[test]
     fn a_second_secret_layer_is_refused() {
-        let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
-        let error = append(&baked, secret_layer(), &versions_one()).unwrap_err();
+        let baked = append(&empty(), secret_layer(), &versions_one(), &Folders::new()).unwrap();
+        let error = append(&baked, secret_layer(), &versions_one(), &Folders::new()).unwrap_err();
         assert!(error.what().contains("already"), "{error}");
     }
 
     #[test]
     fn a_rotated_image_is_the_one_that_baking_the_new_secret_gives() {
         let two = BTreeMap::from([("server_settings".to_owned(), Version("v2".into()))]);
-        let baked = append(&empty(), secret_layer(), &versions_one()).unwrap();
+        let baked = append(&empty(), secret_layer(), &versions_one(), &Folders::new()).unwrap();
         let rotated = replace(&baked, layer_with("SECRET_KEY = 'new'"), &two).unwrap().unwrap();
-        let fresh = append(&empty(), layer_with("SECRET_KEY = 'new'"), &two).unwrap();
+        let fresh = append(&empty(), layer_with("SECRET_KEY = 'new'"), &two, &Folders::new()).unwrap();
         assert_eq!(rotated.digest(), fresh.digest());
         // Back again is where it was, and the same once more is nothing.
         let back = replace(&rotated, secret_layer(), &versions_one()).unwrap().unwrap();

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::image::index::{Index, platform_of};
 use crate::image::reference::Reference;
 use crate::image::{Image, seam};
-use crate::layer::bake::SecretLayer;
+use crate::layer::bake::{Folders, SecretLayer};
 use crate::secret::Version;
 
 /// An image before and after.
@@ -73,7 +73,7 @@ pub(super) struct Pair {
 }
 
 impl Rotation {
-    /// What becomes of `found` with this secret layer.
+    /// What becomes of `found` with the secret layer that `bake` makes for the folders of an image.
     ///
     /// # Errors
     /// An image without a seam, or whose seam points at no layer; of an index the platform is told.
@@ -81,7 +81,7 @@ impl Rotation {
         image: &str,
         reference: &Reference,
         found: Found,
-        layer: &SecretLayer,
+        bake: &dyn Fn(&Folders) -> Result<SecretLayer>,
         versions: &BTreeMap<String, Version>,
     ) -> Result<Self> {
         let Found { digest: from, index, images } = found;
@@ -91,7 +91,8 @@ impl Rotation {
         };
         let mut pairs = Vec::new();
         for ((digest, old), platform) in images.into_iter().zip(platforms) {
-            let new = seam::replace(&old, layer.clone(), versions).map_err(|error| match &index {
+            let layer = bake(&seam::folders(&old))?;
+            let new = seam::replace(&old, layer, versions).map_err(|error| match &index {
                 Some(_) => error.context(format!("its image for {platform}")),
                 None => error,
             })?;

@@ -90,7 +90,7 @@ async fn the_record_can_be_given_to_compose_by_hand() {
     project.deploy("one").await.unwrap();
     let record = format!(".imgforge/compose/{}.env", project.name);
     let image = project.release(&project.serving("one")).images["web"].local.unwrap();
-    assert_eq!(project.read(&record), format!("IMGFORGE_WEB={image}\n"));
+    assert_eq!(project.read(&record).lines().next(), Some(format!("IMGFORGE_WEB={image}").as_str()));
     let config = project.compose(&["--env-file", &record, "config"]);
     assert!(config.contains(&image.to_string()), "{config}");
 }

@@ -198,3 +198,25 @@ fn plain_output_has_a_line_for_each_step_and_no_control_characters() {
     assert!(!ended.stderr.contains('\u{1b}') && !ended.stdout.contains('\u{1b}'));
     assert!(ended.stdout.starts_with("release "), "{}", ended.stdout);
 }
+
+#[test]
+fn the_folders_above_a_secret_file_stay_as_the_image_has_them_also_after_a_rotation() {
+    let tiny = Tiny::new("");
+    let dockerfile = std::fs::read_to_string(tiny.path().join("web.Dockerfile")).unwrap();
+    let dockerfile = dockerfile.replace(
+        "RUN echo built",
+        "RUN mkdir -p /www/private && chown 1000:1000 /www/private && chmod 750 /www/private && echo built",
+    );
+    tiny.write("web.Dockerfile", &dockerfile);
+    release(&tiny);
+    let stat = || {
+        let container = tiny.containers()[0].clone();
+        tiny.docker(&["exec", &container, "stat", "-c", "%n %u:%g %a", "/www", "/www/private"])
+    };
+    let as_built = "/www 0:0 755\n/www/private 1000:1000 750";
+    assert_eq!(stat(), as_built);
+    tiny.write("secrets/server_settings.py", "SECRET_KEY = \"another-secret\"\n");
+    tiny.program().run(&["rotate"]).ok();
+    assert!(tiny.fetch("private/server_settings.py").contains("another-secret"));
+    assert_eq!(stat(), as_built);
+}

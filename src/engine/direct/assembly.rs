@@ -36,7 +36,7 @@ pub(super) struct Parts<'a> {
 ///
 /// # Errors
 /// Those of its layers.
-pub(super) async fn assemble(base: &Image, parts: Parts<'_>) -> Result<Image> {
+pub(super) async fn assemble(base: &Image, parts: Parts<'_>) -> Result<(Image, Rootfs)> {
     let Parts { engine, recipe, direct, contents, progress, task } = parts;
     let rootfs = Rootfs::new(contents);
     let path = direct.python.as_ref().map(|python| python.path.get_ref().relative().to_owned());
@@ -55,7 +55,7 @@ pub(super) async fn assemble(base: &Image, parts: Parts<'_>) -> Result<Image> {
     if let Some(sources) = sources {
         assembly.statics(&listing, sources, packages.as_ref(), &direct.settings).await?;
     }
-    Ok(assembly.image)
+    Ok((assembly.image, assembly.rootfs))
 }
 
 /// An image that is being put together.

@@ -4,7 +4,7 @@
 //! layer lists the directories that it makes, and each parent that is there already just as it is there (why:
 //! [`crate::base::contents`]). No path leaves the root, and no link of the image is written through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::base::contents::{Attributes, Contents};
 use crate::config::Owner;
 use crate::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
+use crate::layer::bake::{Folder, Folders};
 
 mod split;
 
@@ -195,6 +196,16 @@ impl Rootfs {
         let attributes = self.directories.get(path).copied();
         let attributes = attributes.unwrap_or(Attributes { uid: 0, gid: 0, mode: OPEN, mtime: 0 });
         Node { what: What::Directory, attributes }
+    }
+
+    /// Those of `wanted` that are there. What is behind a link is no directory here.
+    pub(super) fn folders(&self, wanted: &BTreeSet<String>) -> Folders {
+        let directories = wanted.iter().filter_map(|path| Some((path, self.directories.get(path)?)));
+        directories
+            .map(|(path, Attributes { uid, gid, mode, .. })| {
+                (path.clone(), Folder { uid: *uid, gid: *gid, mode: *mode })
+            })
+            .collect()
     }
 
     pub(super) fn has_directory(&self, path: &str) -> bool {

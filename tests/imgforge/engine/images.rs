@@ -7,7 +7,7 @@ use imgforge::digest::Digest;
 use imgforge::engine::docker::DockerEngine;
 use imgforge::engine::{Built, Engine, Logins};
 use imgforge::image::{Content, Image, Kind, seam};
-use imgforge::layer::bake::{BakedFile, bake};
+use imgforge::layer::bake::{BakedFile, Folders, bake};
 use imgforge::progress::{Outcome, Reporter};
 use imgforge::secret::{Secret, Version};
 
@@ -25,9 +25,9 @@ fn baked(image: &Image, value: &str) -> Image {
     let value = Secret::new(value.as_bytes().to_vec());
     let owner = Owner { uid: 1000, gid: 1000 };
     let file = BakedFile { path: "/home/settings.py".into(), owner, mode: Mode::default(), value };
-    let layer = bake(&[file], &Secret::new(vec![7; 32])).unwrap();
+    let layer = bake(&[file], &Folders::new(), &Secret::new(vec![7; 32])).unwrap();
     let versions = BTreeMap::from([("server_settings".to_owned(), Version("v1".into()))]);
-    seam::append(image, layer, &versions).unwrap()
+    seam::append(image, layer, &versions, &Folders::new()).unwrap()
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use imgforge::config::{Config, Mode, Owner};
 use imgforge::digest::Digest;
 use imgforge::image::reference::{Reference, Repository, Tag, Version};
 use imgforge::image::{Image, Kind, seam};
-use imgforge::layer::bake::{BakedFile, bake};
+use imgforge::layer::bake::{BakedFile, Folders, bake};
 use imgforge::plan::Until;
 use imgforge::progress::Reporter;
 use imgforge::registry::auth::LoginChain;
@@ -87,8 +87,9 @@ fn baked(image: &Image) -> Image {
         mode: Mode::default(),
         value: Secret::new(b"the first".to_vec()),
     };
-    let layer = bake(&[file], &Secret::new(vec![7; 32])).unwrap();
-    seam::append(image, layer, &BTreeMap::from([("s".into(), secret::Version("1".into()))])).unwrap()
+    let layer = bake(&[file], &Folders::new(), &Secret::new(vec![7; 32])).unwrap();
+    seam::append(image, layer, &BTreeMap::from([("s".into(), secret::Version("1".into()))]), &Folders::new())
+        .unwrap()
 }
 
 /// Every blob of what a version names is there and has its digest.
@@ -174,7 +175,7 @@ fn layer(seed: u64) -> imgforge::layer::bake::SecretLayer {
         mode: Mode::default(),
         value: Secret::new(value(seed).into_bytes()),
     };
-    bake(&[file], &Secret::new(vec![7; 32])).unwrap()
+    bake(&[file], &Folders::new(), &Secret::new(vec![7; 32])).unwrap()
 }
 
 /// One rotation through the proxy; the digest that it says is there now.

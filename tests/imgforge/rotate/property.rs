@@ -7,7 +7,7 @@ use imgforge::digest::{DiffId, Digest};
 use imgforge::image::index::Index;
 use imgforge::image::seam::{self, SEAM_LABEL, VERSIONS_LABEL};
 use imgforge::image::{Content, Image, Kind, media_type};
-use imgforge::layer::bake::{BakedFile, SecretLayer, bake};
+use imgforge::layer::bake::{BakedFile, Folders, SecretLayer, bake};
 use imgforge::secret::{Secret, Version};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ fn secret_layer(value: &str) -> SecretLayer {
         mode: Mode(0o400),
         value: Secret::new(value.into()),
     };
-    bake(&[file], &Secret::new(vec![7; 32])).unwrap()
+    bake(&[file], &Folders::new(), &Secret::new(vec![7; 32])).unwrap()
 }
 
 fn versions(version: &str) -> BTreeMap<String, Version> {
