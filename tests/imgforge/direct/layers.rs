@@ -57,7 +57,7 @@ fn an_image_is_pushed_where_no_daemon_is() {
             "srv/site/run.sh",
         ]
     );
-    assert_eq!(names(3), ["srv/site/settings.py"]);
+    assert_eq!(names(3), ["srv", "srv/site", "srv/site/settings.py"]);
     let copied = &pushed.layers[2];
     assert_eq!(copied["srv/site/leads-out"].content, b"/etc/passwd", "a link is a text");
     assert_eq!(copied["srv/site/run.sh"].mode, 0o755);
