@@ -40,6 +40,9 @@ const BUILD_TAG: &str = "build";
 /// The cache's folder for the ids of images that were loaded last.
 const LOADED: &str = "loaded";
 
+/// The cache's folder for what the folders of images are like.
+const FOLDERS: &str = "folders";
+
 /// Builds on a Docker daemon.
 pub struct DockerEngine {
     daemon: Daemon,
@@ -197,7 +200,15 @@ impl Engine for DockerEngine {
     }
 
     async fn folders(&self, built: &Built, wanted: &BTreeSet<String>) -> Result<Folders> {
-        folders::folders(&self.daemon, built, wanted).await
+        // The id names the image's content: what was seen once is so for good.
+        let asked = wanted.iter().fold(built.id.to_string(), |key, path| format!("{key}\0{path}"));
+        let name = Digest::of(asked.as_bytes()).hex();
+        if let Some(folders) = self.cache.document(FOLDERS, &name) {
+            return Ok(folders);
+        }
+        let folders = folders::folders(&self.daemon, built, wanted).await?;
+        self.cache.put_document(FOLDERS, &name, &folders)?;
+        Ok(folders)
     }
 
     async fn load(&self, image: &Image, below: Option<&Built>, progress: &Reporter) -> Result<Digest> {
