@@ -44,14 +44,12 @@ pub struct LayerWriter<W: Write> {
 impl<W: Write> LayerWriter<W> {
     /// Writes the blob to `out`.
     pub fn new(out: W) -> Self {
-        let waiting = rayon::current_num_threads() * 2;
         LayerWriter {
             tar: Hashing::new(Members {
                 out: Hashing::new(out),
                 member: Vec::new(),
                 written: 0,
                 compressing: VecDeque::new(),
-                waiting,
             }),
         }
     }
@@ -97,8 +95,6 @@ struct Members<W> {
     /// How many members were begun.
     written: usize,
     compressing: VecDeque<Receiver<Vec<u8>>>,
-    /// How many may be compressing: what bounds the memory.
-    waiting: usize,
 }
 
 impl<W: Write> Members<W> {
@@ -111,7 +107,9 @@ impl<W: Write> Members<W> {
             let _ = sender.send(compressed(&member));
         });
         self.compressing.push_back(receiver);
-        while self.compressing.len() >= self.waiting {
+        // How many may be compressing bounds the memory. Asked here, because asking starts the threads, which a layer of one
+        // member, as the secret layer is, does without.
+        while self.compressing.len() >= rayon::current_num_threads() * 2 {
             self.write_first()?;
         }
         Ok(())
