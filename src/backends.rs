@@ -16,9 +16,9 @@ use crate::engine::direct::DirectEngine;
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Login, Logins};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::image::reference::{DOCKER_HUB, Reference, Repository, Tag, Version};
 use crate::plan::{self, Request, Source, Start, Until};
-use crate::registry::Registry;
 use crate::registry::auth::docker_config::DockerConfig;
 use crate::registry::auth::{Environment, Known, LoginChain, normal_host};
 use crate::registry::ecr::{Ecr, EcrConfig, EcrLogins};
@@ -26,6 +26,7 @@ use crate::registry::layout::Layout;
 use crate::registry::remote::retry::RetryPolicy;
 use crate::registry::remote::transport::Http;
 use crate::registry::remote::{Remote, RemoteConfig};
+use crate::registry::{Registry, read};
 use crate::release::bases::BaseSource;
 use crate::release::source::source;
 use crate::release::{self, Parts};
@@ -392,6 +393,20 @@ pub struct ImageTarget {
     pub version: Version,
 }
 
+impl ImageTarget {
+    /// The image; of an index that for `platform`.
+    ///
+    /// # Errors
+    /// The registry's; there is none.
+    pub async fn read(&self, platform: &str) -> Result<Image> {
+        let image = read::read(self.registry.as_ref(), &self.repository, &self.version, platform).await?;
+        image.ok_or_else(|| {
+            Error::failed(format!("there is no image {} {}", self.repository, self.version))
+                .help("check the name; `imgforge push` puts this commit's images there")
+        })
+    }
+}
+
 /// What `imgforge inspect` is asked for: a name in imgforge.toml, a reference, or `oci:PATH[:TAG|@DIGEST]`. The
 /// configuration is read only when it is needed.
 ///
@@ -441,7 +456,7 @@ pub async fn image_target(
     let (_, secrets) = secrets(&config, &Needs::to_look(&request)).await?;
     let registry = registry(&config, logins(&config, &secrets, lookup).await?, lookup).await?;
     let repository = registry.repository(text)?;
-    let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
+    let versions = secrets.version_texts();
     let source = source(&config.root).await;
     if !matches!(source, Source::Commit { .. }) {
         return Err(Error::refused(

@@ -148,6 +148,15 @@ impl Error {
         self
     }
 
+    /// The same error of something that only looked: nothing was changed yet, so a failure is a refusal. Faults of the
+    /// configuration stay what they are.
+    pub fn before_any_change(self) -> Self {
+        match self.kind() {
+            Kind::Failed => self.with_kind(Kind::Refused),
+            _ => self,
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.0.kind

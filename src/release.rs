@@ -458,10 +458,7 @@ pub async fn deploy(
 /// # Errors
 /// What was asked for cannot be done. Whatever failed, nothing was changed: it is [`Kind::Refused`].
 pub async fn plan(parts: &Parts, request: &Request) -> Result<(Plan, observe::Seen)> {
-    let (observed, seen) = observe::observe(parts, request).await.map_err(|error| match error.kind() {
-        Kind::Failed => error.with_kind(Kind::Refused),
-        _ => error,
-    })?;
+    let (observed, seen) = observe::observe(parts, request).await.map_err(Error::before_any_change)?;
     Ok((Plan::new(&parts.config, request, observed)?, seen))
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Config, EngineName};
 use crate::deploy::{Deployed, Release, ReleasedImage, Running};
 use crate::digest::Digest;
 use crate::engine::Built;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::reference::Reference;
 use crate::layer::bake::Folders;
 use crate::plan::{self, Until};
@@ -72,12 +72,9 @@ pub struct Summary {
 /// Looks, and makes the plan of `request`. Changes nothing.
 ///
 /// # Errors
-/// What was asked for cannot be done: [`Kind::Refused`] or [`Kind::Config`].
+/// What was asked for cannot be done: [`crate::error::Kind::Refused`] or [`crate::error::Kind::Config`].
 pub async fn plan(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
-    look(parts, request).await.map_err(|error| match error.kind() {
-        Kind::Failed => error.with_kind(Kind::Refused),
-        _ => error,
-    })
+    look(parts, request).await.map_err(Error::before_any_change)
 }
 
 async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
@@ -106,7 +103,7 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
     let plan = RotatePlan {
         project: config.project.get_ref().clone(),
         environment: config.environment.clone(),
-        secrets: parts.secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect(),
+        secrets: parts.secrets.version_texts(),
         images: rotations.iter().map(PlannedRotation::of).collect(),
         deploy: running.as_ref().zip(parts.deployer.as_ref()).map(|(running, deployer)| {
             plan::PlannedDeploy {
@@ -220,7 +217,7 @@ async fn send_all(
     if let Some(store) = parts.store.as_ref().filter(|_| rotations.iter().any(Rotation::is_changed)) {
         pinned::keep_salt(store.as_ref(), &parts.secrets.salt).await?;
     }
-    let secrets = parts.secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
+    let secrets = parts.secrets.version_texts();
     let sender = send::Sender::new(registry, plan::secrets_id(&secrets), progress);
     let sent = rotations.iter().map(async |rotation| {
         let rotated = sender.send(rotation).await?;

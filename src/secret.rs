@@ -188,6 +188,11 @@ impl SecretSet {
         SecretSet { files: BTreeMap::new(), salt: Salt::Missing }
     }
 
+    /// The same as text, as plans and release ids have them.
+    pub fn version_texts(&self) -> BTreeMap<String, String> {
+        self.files.iter().map(|(name, file)| (name.clone(), file.version.0.clone())).collect()
+    }
+
     /// The versions that a run is pinned to, by name. This may be shown.
     pub fn versions(&self) -> BTreeMap<String, Version> {
         self.files.iter().map(|(name, file)| (name.clone(), file.version.clone())).collect()

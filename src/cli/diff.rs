@@ -12,11 +12,11 @@ use super::result;
 use super::session::{Session, environment_variable};
 use crate::backends::{self, ImageTarget};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::inspect::human_size;
 use crate::image::{Image, seam};
 use crate::layer::files::{Change, Difference, Files};
-use crate::registry::{files, read};
+use crate::registry::files;
 
 /// Show how two images differ: layers, secret versions, and file by file
 ///
@@ -51,11 +51,7 @@ struct Diff {
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let find = async |name: &str| -> Result<(ImageTarget, Image)> {
         let target = backends::image_target(name, || session.config(), &environment_variable).await?;
-        let image = read::read(target.registry.as_ref(), &target.repository, &target.version, &args.platform);
-        let image = image.await?.ok_or_else(|| {
-            Error::failed(format!("there is no image {} {}", target.repository, target.version))
-                .help("check the name; `imgforge push` puts this commit's images there")
-        })?;
+        let image = target.read(&args.platform).await?;
         Ok((target, image))
     };
     let ((one, first), (two, second)) = futures_util::try_join!(find(&args.first), find(&args.second))?;

@@ -5,9 +5,8 @@ use clap::Args as ClapArgs;
 use super::result;
 use super::session::Session;
 use crate::backends;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::inspect;
-use crate::registry::read;
 
 /// Show an image's layers, its secret layer and which secret versions are in it
 #[derive(ClapArgs)]
@@ -30,12 +29,6 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     let target =
         backends::image_target(&args.image, || session.config(), &super::session::environment_variable)
             .await?;
-    let image =
-        read::read(target.registry.as_ref(), &target.repository, &target.version, &args.platform).await?;
-    let image = image.ok_or_else(|| {
-        Error::failed(format!("there is no image {} {}", target.repository, target.version))
-            .help("check the name; `imgforge push` puts this commit's images there")
-    })?;
-    let inspected = inspect::inspect(&image)?;
+    let inspected = inspect::inspect(&target.read(&args.platform).await?)?;
     result::print(session.output(), "inspect", &inspected, &inspected)
 }

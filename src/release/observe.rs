@@ -96,7 +96,7 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
         ready.insert(name, base.ready);
     }
     let secrets = parts.secrets.clone();
-    let versions = secrets.versions().into_iter().map(|(name, version)| (name, version.0)).collect();
+    let versions = secrets.version_texts();
     let repositories =
         repositories.into_iter().map(|(image, repository)| (image, repository.to_string())).collect();
     let observed =

@@ -9,7 +9,7 @@ use super::{Before, EcsDeployer};
 use crate::config::{OnceConfig, Strategy, nearest};
 use crate::deploy::Running;
 use crate::deploy::taskdef::short_name;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 impl EcsDeployer {
     pub(super) async fn look(&self, images: &[String], once: &[OnceConfig]) -> Result<Running> {
@@ -17,9 +17,9 @@ impl EcsDeployer {
             return Err(Error::refused("this version of imgforge cannot make a blue-green switch on ECS")
                 .help("leave `strategy` out of [deploy], or set it to \"rolling\""));
         }
-        let service = self.find_service().await.map_err(before_any_change)?;
+        let service = self.find_service().await.map_err(Error::before_any_change)?;
         self.can_deploy(&service)?;
-        self.look_closer(&service, images, once).await.map_err(before_any_change)
+        self.look_closer(&service, images, once).await.map_err(Error::before_any_change)
     }
 
     async fn look_closer(
@@ -237,13 +237,5 @@ fn suggestion(wanted: &str, names: &[String], what: &str, otherwise: &str) -> St
         Some(near) => format!("did you mean {near:?}?"),
         None if names.is_empty() => format!("no {what} are visible here; {otherwise}, or check the region"),
         None => format!("there are the {what} {}; {otherwise}", names.join(", ")),
-    }
-}
-
-/// Nothing was changed yet: a failure is a refusal, but for faults of the configuration.
-fn before_any_change(error: Error) -> Error {
-    match error.kind() {
-        Kind::Failed => error.with_kind(Kind::Refused),
-        _ => error,
     }
 }
