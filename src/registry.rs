@@ -15,6 +15,7 @@ use crate::progress::Task;
 pub mod auth;
 pub mod ecr;
 pub mod files;
+pub mod kept;
 pub mod layout;
 pub mod push;
 pub mod read;

@@ -19,6 +19,8 @@ use crate::image::{Image, seam};
 use crate::layer::bake::{BakedFile, Folders, SecretLayer, bake, folders_above};
 use crate::plan::{Plan, Request, Until};
 use crate::progress::{Reporter, Stage};
+use crate::registry::kept::Kept;
+use crate::registry::read::Reader;
 use crate::registry::{Pushed, Registry, push, read};
 use crate::secret::{self, Secret, SecretSet, SecretStore, pinned};
 
@@ -106,9 +108,27 @@ pub async fn apply(
     Ok(summary)
 }
 
+/// The layer cache.
+pub fn cache(config: &Config) -> LayerCache {
+    LayerCache::new(config.work_dir().join("layers"))
+}
+
+/// The manifests and configs that are in it.
+pub fn kept(config: &Config) -> Kept {
+    Kept::new(cache(config))
+}
+
+/// Reads from a registry what is not kept here; a layout on disk is here already.
+pub fn reader<'r>(parts: &Parts, registry: &'r dyn Registry) -> Reader<'r> {
+    match registry.is_remote() {
+        true => Reader::keeping(registry, kept(&parts.config)),
+        false => Reader::new(registry),
+    }
+}
+
 /// Keeps the layer cache within its bound.
 async fn tidy(config: &Config) {
-    let (cache, limit) = (LayerCache::new(config.work_dir().join("layers")), config.build.cache_size.0);
+    let (cache, limit) = (cache(config), config.build.cache_size.0);
     // Work on files, which blocks; what cannot be removed is no reason to stop.
     let _ = tokio::task::spawn_blocking(move || cache.prune(limit)).await;
 }
@@ -308,6 +328,9 @@ async fn push_all(
         };
         let pushed =
             push::push(&built.image, &image, parts.registry()?, &repository, &[tag], progress).await?;
+        if parts.registry()?.is_remote() {
+            kept(&parts.config).keep_image(&repository, &image)?;
+        }
         journal.did(format!("pushed {}", built.image));
         Ok(PushedImage { name: built.image.clone(), built, image, pushed })
     }))

@@ -90,9 +90,10 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
         once_each(&wanted)?;
     }
     let registry = parts.registry()?;
+    let reader = release::reader(parts, registry);
     let rotations = wanted.iter().map(async |(name, reference)| {
         release::observe::refuse_exposed(parts, registry, name, &reference.repository).await?;
-        let found = found::read(registry, reference).await?;
+        let found = found::read(&reader, registry, reference).await?;
         let versions = release::baked_versions(config, name, &parts.secrets);
         let bake = |folders: &Folders| release::secret_layer(config, name, &parts.secrets, folders);
         Rotation::new(name, reference, found, &bake, &versions)
@@ -219,8 +220,12 @@ async fn send_all(
     }
     let secrets = parts.secrets.version_texts();
     let sender = send::Sender::new(registry, plan::secrets_id(&secrets), progress);
+    let kept = release::kept(&parts.config);
     let sent = rotations.iter().map(async |rotation| {
         let rotated = sender.send(rotation).await?;
+        if registry.is_remote() {
+            rotation.keep(&kept)?;
+        }
         if rotation.is_changed() {
             journal.did(format!("rotated {}", rotation.image));
         }

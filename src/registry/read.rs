@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::kept::{Kept, Named};
 use super::verify::is_wrong_content;
 use super::{Manifest, Registry};
 use crate::digest::Digest;
@@ -36,45 +37,109 @@ pub async fn read(
     version: &Version,
     platform: &str,
 ) -> Result<Option<Image>> {
-    let Some(mut manifest) = registry.manifest(repository, version).await? else { return Ok(None) };
-    if is_index(&manifest.media_type) {
-        let picked = Index::parse(&manifest.media_type, &manifest.bytes)
-            .and_then(|index| index.pick(platform).map(|entry| entry.digest))
-            .map_err(|error| error.context(format!("cannot read {repository} at {version}")))?;
-        manifest = child(registry, repository, version, picked).await?;
-    }
-    image(registry, repository, manifest).await.map(Some)
+    Reader::new(registry).image_for(repository, version, platform).await
 }
 
-/// A manifest that the index `version` lists.
-///
-/// # Errors
-/// The registry's; it is not there.
-pub async fn child(
-    registry: &dyn Registry,
-    repository: &Repository,
-    version: &Version,
-    digest: Digest,
-) -> Result<Manifest> {
-    registry.manifest(repository, &Version::Digest(digest)).await?.ok_or_else(|| {
-        Error::failed(format!("the index {version} of {repository} lists {digest}, which is not there"))
-            .help("push the index again")
-    })
+/// Reads manifests and configs.
+#[derive(Clone)]
+pub struct Reader<'r> {
+    registry: &'r dyn Registry,
+    kept: Option<Kept>,
+}
+
+impl<'r> Reader<'r> {
+    /// Asks the registry for everything.
+    pub fn new(registry: &'r dyn Registry) -> Self {
+        Reader { registry, kept: None }
+    }
+
+    /// Asks for nothing that is kept, and keeps what it reads.
+    pub fn keeping(registry: &'r dyn Registry, kept: Kept) -> Self {
+        Reader { registry, kept: Some(kept) }
+    }
+
+    /// The image that `version` names; of an index that for `platform`.
+    ///
+    /// # Errors
+    /// Those of [`read`].
+    pub async fn image_for(
+        &self,
+        repository: &Repository,
+        version: &Version,
+        platform: &str,
+    ) -> Result<Option<Image>> {
+        match self.named(repository, version).await? {
+            None => Ok(None),
+            Some(Named::Image(image)) => Ok(Some(*image)),
+            Some(Named::Index { index, .. }) => {
+                let picked = index.pick(platform).map(|entry| entry.digest);
+                let picked = picked
+                    .map_err(|error| error.context(format!("cannot read {repository} at {version}")))?;
+                self.child(repository, version, picked).await.map(Some)
+            }
+        }
+    }
+
+    /// What `version` names: an image, or an index. `None` when there is none.
+    ///
+    /// # Errors
+    /// The registry's; something that is neither.
+    pub async fn named(&self, repository: &Repository, version: &Version) -> Result<Option<Named>> {
+        if let (Some(kept), Version::Digest(digest)) = (&self.kept, version)
+            && let Some(named) = kept.find(self.registry, repository, *digest)
+        {
+            return Ok(Some(named));
+        }
+        let Some(manifest) = self.registry.manifest(repository, version).await? else { return Ok(None) };
+        // A tag names what may be known by its digest.
+        if let (Some(kept), Version::Tag(_)) = (&self.kept, version)
+            && let Some(named) = kept.find(self.registry, repository, manifest.digest)
+        {
+            return Ok(Some(named));
+        }
+        if is_index(&manifest.media_type) {
+            let index = Index::parse(&manifest.media_type, &manifest.bytes)
+                .map_err(|error| error.context(format!("cannot read {repository} at {version}")))?;
+            if let Some(kept) = &self.kept {
+                kept.keep_index(repository, index.media_type(), manifest.bytes)?;
+            }
+            return Ok(Some(Named::Index { digest: manifest.digest, index: Box::new(index) }));
+        }
+        let image = image(self.registry, repository, manifest).await?;
+        if let Some(kept) = &self.kept {
+            kept.keep_image(repository, &image)?;
+        }
+        Ok(Some(Named::Image(Box::new(image))))
+    }
+
+    /// An image that the index `version` lists.
+    ///
+    /// # Errors
+    /// The registry's; it is not there, or is an index itself.
+    pub async fn child(&self, repository: &Repository, version: &Version, digest: Digest) -> Result<Image> {
+        match self.named(repository, &Version::Digest(digest)).await? {
+            Some(Named::Image(image)) => Ok(*image),
+            Some(Named::Index { .. }) => Err(Error::failed(format!(
+                "the index {version} of {repository} lists another index, {digest}"
+            ))),
+            None => Err(Error::failed(format!(
+                "the index {version} of {repository} lists {digest}, which is not there"
+            ))
+            .help("push the index again")),
+        }
+    }
 }
 
 /// The image of a manifest: its config is read, its layers stay where they are.
-///
-/// # Errors
-/// The registry's; manifest and config that disagree.
-pub async fn image(registry: &dyn Registry, repository: &Repository, manifest: Manifest) -> Result<Image> {
+async fn image(registry: &dyn Registry, repository: &Repository, manifest: Manifest) -> Result<Image> {
     #[derive(Deserialize)]
-    struct Named {
+    struct Names {
         config: Descriptor,
     }
-    let named: Named = serde_json::from_slice(&manifest.bytes).map_err(|error| {
+    let names: Names = serde_json::from_slice(&manifest.bytes).map_err(|error| {
         Error::failed(format!("{} in {repository} is not an image manifest", manifest.digest)).because(error)
     })?;
-    let config = blob(registry, repository, &named.config).await?;
+    let config = blob(registry, repository, &names.config).await?;
     let digest = manifest.digest;
     let image = Image::from_read(manifest.bytes, config, &registry.content(repository, &digest))?;
     Ok(image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)))

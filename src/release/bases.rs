@@ -3,22 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 
 use super::Parts;
 use crate::base::contents::Contents;
 use crate::base::{Base, debian, layout};
 use crate::config::{Config, Debian};
-use crate::digest::Digest;
-use crate::engine::cache::LayerCache;
 use crate::engine::{Login, direct, pipe};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::reference::Reference;
 use crate::plan::PlannedBase;
 use crate::progress::Reporter;
+use crate::registry::read::Reader;
 use crate::registry::{Registry, read};
 
 /// Where a base of imgforge.toml comes from, with what it takes to get it (`backends` makes these).
@@ -140,44 +137,6 @@ pub(super) enum Layers {
     Here,
 }
 
-/// Manifest and config of a base, kept by the digest that names them: two requests less for each run.
-#[derive(Serialize, Deserialize)]
-struct KeptBase {
-    /// The manifest's, which is another than the reference's where that names an index.
-    digest: Digest,
-    manifest: String,
-    config: String,
-}
-
-/// The cache's folder for these.
-const KEPT: &str = "bases";
-
-fn kept_name(reference: &Reference, platform: &str) -> Option<String> {
-    // Only a digest names the same for good.
-    let digest = reference.digest?;
-    Some(Digest::of(format!("{}@{digest} {platform}", reference.repository).as_bytes()).hex())
-}
-
-fn kept(cache: &LayerCache, reference: &Reference, platform: &str, registry: &dyn Registry) -> Option<Image> {
-    let KeptBase { digest, manifest, config } = cache.document(KEPT, &kept_name(reference, platform)?)?;
-    if Digest::of(manifest.as_bytes()) != digest {
-        return None;
-    }
-    let repository = &reference.repository;
-    let image =
-        Image::from_read(manifest.into(), config.into(), &registry.content(repository, &digest)).ok()?;
-    Some(image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)))
-}
-
-fn keep(cache: &LayerCache, reference: &Reference, platform: &str, image: &Image) -> Result<()> {
-    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
-    let documents = (text(image.manifest_bytes()), text(image.config_bytes()));
-    let (Some(name), (Some(manifest), Some(config))) = (kept_name(reference, platform), documents) else {
-        return Ok(());
-    };
-    cache.put_document(KEPT, &name, &KeptBase { digest: image.digest(), manifest, config })
-}
-
 /// Reads bases that are in registries.
 pub(super) struct Reading<'r> {
     pub parts: &'r Parts,
@@ -195,20 +154,12 @@ impl Reading<'_> {
             return Ok(base);
         };
         let in_words = |error: Error| error.context(format!("base {name:?} cannot be read"));
-        let (repository, folder) = (&reference.repository, self.parts.config.work_dir().join("layers"));
-        let cache = LayerCache::new(folder.clone());
-        let image = match kept(&cache, reference, self.platform, registry.as_ref()) {
-            Some(image) => image,
-            None => {
-                let version = reference.version();
-                let image = read::read(registry.as_ref(), repository, &version, self.platform).await;
-                let image = image.map_err(in_words)?.ok_or_else(|| {
-                    Error::failed(format!("base {name:?}: {reference} is not there any more"))
-                })?;
-                keep(&cache, reference, self.platform, &image)?;
-                image
-            }
-        };
+        let (repository, cache) = (&reference.repository, super::cache(&self.parts.config));
+        let reader = Reader::keeping(registry.as_ref(), super::kept(&self.parts.config));
+        let image = reader.image_for(repository, &reference.version(), self.platform).await;
+        let image = image
+            .map_err(in_words)?
+            .ok_or_else(|| Error::failed(format!("base {name:?}: {reference} is not there any more")))?;
         // A reference may name the image of another machine by its own digest.
         if !layout::fits(self.platform, &image.platform()) {
             return Err(Error::config(format!(
@@ -219,7 +170,7 @@ impl Reading<'_> {
             .help("take the digest of its index, or build on a machine of the base's platform"));
         }
         if self.layers == Layers::Here {
-            let blobs = folder.join("blobs");
+            let blobs = self.parts.config.work_dir().join("layers/blobs");
             let image =
                 read::pull(name, &image, registry.as_ref(), repository, &blobs, self.progress).await?;
             return Ok(Base::Local { name: name.to_owned(), image: Box::new(image) });

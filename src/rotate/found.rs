@@ -5,9 +5,11 @@ use futures_util::future::try_join_all;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::image::index::{Index, is_index};
+use crate::image::index::Index;
 use crate::image::reference::Reference;
-use crate::registry::{Registry, read};
+use crate::registry::Registry;
+use crate::registry::kept::Named;
+use crate::registry::read::Reader;
 
 /// What a reference names.
 #[derive(Debug, Clone)]
@@ -24,23 +26,26 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// The registry's; there is no such image.
-pub(super) async fn read(registry: &dyn Registry, reference: &Reference) -> Result<Found> {
+pub(super) async fn read(
+    reader: &Reader<'_>,
+    registry: &dyn Registry,
+    reference: &Reference,
+) -> Result<Found> {
     let (repository, version) = (&reference.repository, reference.version());
     registry.will_write(repository);
-    let manifest = registry.manifest(repository, &version).await?.ok_or_else(|| {
+    let named = reader.named(repository, &version).await?.ok_or_else(|| {
         Error::refused(format!("there is no image {reference}"))
             .help("check its name; `imgforge push` or `imgforge release` puts images there")
     })?;
-    let digest = manifest.digest;
-    if !is_index(&manifest.media_type) {
-        let image = read::image(registry, repository, manifest).await?;
-        return Ok(Found { digest, index: None, images: vec![(digest, image)] });
-    }
-    let index = Index::parse(&manifest.media_type, &manifest.bytes)
-        .map_err(|error| error.context(format!("cannot read {reference}")))?;
+    let (digest, index) = match named {
+        Named::Image(image) => {
+            let digest = image.digest();
+            return Ok(Found { digest, index: None, images: vec![(digest, *image)] });
+        }
+        Named::Index { digest, index } => (digest, *index),
+    };
     let images = try_join_all(index.images().map(async |entry| {
-        let child = read::child(registry, repository, &version, entry.digest).await?;
-        Ok::<_, Error>((entry.digest, read::image(registry, repository, child).await?))
+        Ok::<_, Error>((entry.digest, reader.child(repository, &version, entry.digest).await?))
     }))
     .await?;
     Ok(Found { digest, index: Some(index), images })

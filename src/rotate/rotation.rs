@@ -11,6 +11,7 @@ use crate::image::index::{Index, platform_of};
 use crate::image::reference::Reference;
 use crate::image::{Image, seam};
 use crate::layer::bake::{Folders, SecretLayer};
+use crate::registry::kept::Kept;
 use crate::secret::Version;
 
 /// An image before and after.
@@ -124,6 +125,21 @@ impl Rotation {
     /// Whether there is anything to do.
     pub fn is_changed(&self) -> bool {
         !matches!(self.to, Target::Same(_))
+    }
+
+    /// Keeps what is new, now that the registry has it: the next rotation reads it from here.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn keep(&self, kept: &Kept) -> Result<()> {
+        let repository = &self.reference.repository;
+        for image in self.changed() {
+            kept.keep_image(repository, image)?;
+        }
+        match &self.to {
+            Target::Index(index) => kept.keep_index(repository, index.media_type(), index.bytes()),
+            Target::Same(_) | Target::Image(_) => Ok(()),
+        }
     }
 
     /// Its platforms.

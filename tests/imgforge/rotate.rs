@@ -57,6 +57,11 @@ impl Pushed {
         self.run(&["--image", &image, "--output", "json"]).ok().result()["rotate"]["images"][0].clone()
     }
 
+    /// As on a machine that knows nothing of the image.
+    fn forget(&self) {
+        let _ = std::fs::remove_dir_all(self.tiny.path().join(".imgforge/layers"));
+    }
+
     /// The repository, through the proxy.
     fn repository(&self) -> &str {
         self.reference.split('@').next().unwrap()

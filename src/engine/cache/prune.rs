@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use super::LayerCache;
 
+/// Manifests are small, and made anew by two requests: those that were kept this long ago go, used or not.
+const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// What was used more recently stays.
 const IN_USE: Duration = Duration::from_secs(60 * 60);
 
@@ -20,7 +22,17 @@ impl LayerCache {
 
     /// Takes blobs away until at most `limit` bytes are left; how many bytes went. What cannot be removed stays.
     pub fn prune(&self, limit: u64) -> u64 {
+        self.forget_manifests(OLD);
         self.prune_unused(limit, IN_USE)
+    }
+
+    fn forget_manifests(&self, old: Duration) {
+        for entry in std::fs::read_dir(self.folder.join("manifests")).into_iter().flatten().flatten() {
+            let kept = entry.metadata().and_then(|metadata| metadata.modified());
+            if kept.is_ok_and(|kept| kept.elapsed().is_ok_and(|age| age >= old)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn prune_unused(&self, limit: u64, in_use: Duration) -> u64 {
@@ -91,5 +103,16 @@ mod tests {
         let layer = cache.put(&b"one"[..]).unwrap();
         assert_eq!(cache.prune_unused(layer.descriptor.size, Duration::ZERO), 0);
         assert_eq!(cache.prune_unused(layer.descriptor.size - 1, Duration::ZERO), layer.descriptor.size);
+    }
+
+    #[test]
+    fn manifests_that_are_old_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = LayerCache::new(dir.path().to_owned());
+        cache.put_document("manifests", "new", &"kept").unwrap();
+        cache.prune(0);
+        assert_eq!(cache.document::<String>("manifests", "new").as_deref(), Some("kept"));
+        cache.forget_manifests(Duration::ZERO);
+        assert_eq!(cache.document::<String>("manifests", "new"), None);
     }
 }

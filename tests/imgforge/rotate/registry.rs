@@ -11,6 +11,7 @@ async fn rotate_replaces_only_the_seam_in_seven_requests_and_pulls_no_layer() {
     let pushed = Pushed::new().await;
     let before = pushed.get("manifests", digest(&pushed.reference));
     pushed.put_secret("another-secret");
+    pushed.forget();
     let rotated = pushed.rotate(&pushed.reference);
     let seen = pushed.proxy.seen();
     let told: Vec<String> = seen.iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
@@ -42,6 +43,33 @@ async fn rotate_replaces_only_the_seam_in_seven_requests_and_pulls_no_layer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_this_machine_put_there_is_not_read_again() {
+    let pushed = Pushed::new().await;
+    let mut from = pushed.reference.clone();
+    // As it was pushed, and as it was rotated.
+    for secret in ["second", "third"] {
+        pushed.put_secret(secret);
+        pushed.proxy.forget();
+        let rotated = pushed.rotate(&from);
+        let seen = pushed.proxy.seen();
+        assert!(seen.iter().all(|seen| seen.method != Method::GET), "{seen:#?}");
+        assert_eq!(seen.len(), 5, "{seen:#?}");
+        from = rotated["to"].as_str().unwrap().to_owned();
+    }
+    // A manifest that something has changed on disk is not taken.
+    let kept = pushed.tiny.path().join(".imgforge/layers/manifests");
+    for entry in std::fs::read_dir(&kept).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replacen("schemaVersion", "schemaversion", 1)).unwrap();
+    }
+    pushed.put_secret("fourth");
+    pushed.proxy.forget();
+    pushed.rotate(&from);
+    assert_eq!(pushed.proxy.count(Method::GET, "/manifests/"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_image_is_the_one_that_a_release_with_the_new_secret_gives() {
     let pushed = Pushed::new().await;
     pushed.put_secret("second");
@@ -63,6 +91,7 @@ async fn a_rotated_image_is_the_one_that_a_release_with_the_new_secret_gives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_that_did_not_change_send_nothing() {
     let pushed = Pushed::new().await;
+    pushed.forget();
     let rotated = pushed.rotate(&pushed.reference);
     assert_eq!((&rotated["unchanged"], &rotated["uploaded"]), (&json!(true), &json!(0)));
     assert_eq!(rotated["to"], pushed.reference);
