@@ -15,15 +15,17 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-# Takes half an hour, on an idle machine. Fewer runs: make bench BENCH="--runs 3"
+# Takes about an hour, on an idle machine. Fewer runs: make bench BENCH="--runs 3"
 bench:
 	scripts/setup test </dev/null
 	bench/peers
 	cargo build --release --locked
 	bench/overhead.py $(BENCH)
 	bench/rotate.py $(BENCH)
+	bench/rotate.py --storage memory $(BENCH)
 	bench/direct.py $(BENCH)
 	bench/push.py $(BENCH)
+	target/tools/bin/uv run --no-project --with matplotlib bench/plot.py
 
 ci:
 	.ci/run

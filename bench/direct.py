@@ -6,7 +6,6 @@ A site of so many small files, of which one changes in every run; its base is in
 Needs: bench/peers (crane, docker-buildx), docker-registry, a release build, and the demo's bases (make demo).
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -119,30 +118,29 @@ class Shop:
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("-n", "--runs", type=int, default=10)
-    runs = arguments.parse_args().runs
+    options = harness.arguments(__doc__)
+    runs = options.runs
     if not harness.installed(CRANE):
         return
     results = {}
-    with harness.registry() as (folder, port):
+    with harness.registry(options.storage) as (folder, port):
         push_base(port)
-        for count in [300, 20000]:
+        for count, goal in [(300, 1.0), (20000, 0.333)]:
             site = Sources(folder, port, count)
             site.imgforge()
             site.crane()
             name = f"one of {count:,} files changed : tar + crane append"
-            results[name] = harness.in_turns(site.imgforge, site.crane, runs, site.change)
+            results[name] = harness.in_turns(site.imgforge, site.crane, runs, site.change, goal=goal)
             name = f"nothing of {count:,} files changed : crane append of the unchanged tar"
             append = lambda: run([CRANE, "append", "--insecure", "-f", site.tar, "-b", site.base, "-t", f"{site.image}:crane"])
-            results[name] = harness.in_turns(site.imgforge, append, runs)
+            results[name] = harness.in_turns(site.imgforge, append, runs, goal=1.0)
         if harness.installed(harness.BUILDX):
             shop = Shop(folder, port)
             shop.docker_site.imgforge()
             shop.imgforge()
             name = "the shop, nothing cached but downloads : docker build + push"
-            results[name] = harness.in_turns(shop.imgforge, shop.docker, min(runs, 2), shop.forget)
-    harness.report(results, runs)
+            results[name] = harness.in_turns(shop.imgforge, shop.docker, min(runs, 3), shop.forget, goal=0.1)
+    harness.report(f"direct-{options.storage}", results, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""What the measurements share: a registry on loopback, a copy of fixtures/shop, taking turns, medians and ratios."""
+"""What the measurements share: a registry on loopback, a copy of fixtures/shop, taking turns, medians and ratios.
 
+The registry keeps what it gets on disk, where each of its writes waits for the disk (fsync), or in memory, where what the tools do
+themselves shows. The figures go to target/bench, from which bench/plot.py draws.
+"""
+
+import argparse
 import contextlib
+import json
 import os
 import pathlib
 import platform
@@ -25,12 +31,12 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start_registry(folder):
+def start_registry(folder, storage):
     port = free_port()
     config = folder / "registry.yml"
     config.write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {storage}}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\n"
     )
     process = subprocess.Popen(
@@ -117,6 +123,10 @@ def installed(path):
 
 
 def versions():
+    def package(name):
+        unpacked = sorted((ROOT / "target/peers/packages").glob(f"{name}_*.deb"))
+        return f"{name} {unpacked[-1].name.split('_')[1]} (Debian)" if unpacked else "not installed"
+
     def say(*command):
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
             return subprocess.check_output(command, stderr=subprocess.DEVNULL).decode().strip().splitlines()[0]
@@ -127,18 +137,34 @@ def versions():
         "docker client": say("docker", "version", "--format", "{{.Client.Version}}"),
         "docker daemon": say("docker", "version", "--format", "{{.Server.Version}}"),
         "buildx": say(BUILDX, "version"),
-        "crane": say(CRANE, "version"),
+        # Debian's build of crane does not know its own version; oras tells it in other words.
+        "crane": package("crane"),
+        "oras": package("oras"),
+        "skopeo": say("skopeo", "--version"),
         "docker-registry": say("docker-registry", "--version"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
 
 
+STORAGE = {"disk": None, "memory": "/dev/shm"}
+
+
+def arguments(doc, **more):
+    """Those that every measurement has."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("-n", "--runs", type=int, default=10)
+    parser.add_argument("--storage", choices=STORAGE, default="disk", help="where the registry keeps what it gets")
+    for name, settings in more.items():
+        parser.add_argument(f"--{name}", **settings)
+    return parser.parse_args()
+
+
 @contextlib.contextmanager
-def registry():
+def registry(storage="disk"):
     """A folder to work in and the port of a registry that lives as long."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir=STORAGE[storage]) as kept:
         folder = pathlib.Path(folder)
-        process, port = start_registry(folder)
+        process, port = start_registry(folder, kept)
         try:
             yield folder, port
         finally:
@@ -146,7 +172,7 @@ def registry():
             process.wait()
 
 
-def in_turns(ours, theirs, runs, prepare=lambda: None):
+def in_turns(ours, theirs, runs, prepare=lambda: None, goal=None):
     """Times of both sides, and the ratio of each pair: a drift of the machine's speed meets both."""
     pairs = []
     for _ in range(runs):
@@ -160,18 +186,28 @@ def in_turns(ours, theirs, runs, prepare=lambda: None):
         "theirs, s": round(statistics.median(other for _, other in pairs), 4),
         "ratio": round(statistics.median(ratios), 3),
         "ratio, min and max": [round(min(ratios), 3), round(max(ratios), 3)],
+        **({"goal": goal} if goal else {}),
     }
 
 
-def report(results, runs):
-    """Prints the versions and a table."""
-    for name, version in versions().items():
-        print(f"{name}: {version}")
-    print(f"\nmedians of {runs} pairs, taken in turns\n")
-    print("| work | imgforge | the other | ratio | least and most |\n| --- | --- | --- | --- | --- |")
-    for name, figures in results.items():
+def report(name, results, options):
+    """Prints the versions and a table, and keeps both for bench/plot.py."""
+    for tool, version in versions().items():
+        print(f"{tool}: {version}")
+    print(f"\nmedians of {options.runs} pairs, taken in turns; the registry keeps what it gets: {options.storage}\n")
+    print("| work | imgforge | the other | ratio | least and most | goal |\n| --- | --- | --- | --- | --- | --- |")
+    for work, figures in results.items():
         least, most = figures["ratio, min and max"]
+        goal = f"{figures['goal']:g}" if "goal" in figures else "–"
         print(
-            f"| {name} | {figures['ours, s']:.3f} s | {figures['theirs, s']:.3f} s | {figures['ratio']:.3f} "
-            f"| {least:.3f} – {most:.3f} |"
+            f"| {work} | {figures['ours, s']:.3f} s | {figures['theirs, s']:.3f} s | {figures['ratio']:.3f} "
+            f"| {least:.3f} – {most:.3f} | {goal} |"
         )
+    keep(name, {"kind": "ratios", "runs": options.runs, "storage": options.storage, "works": results})
+
+
+def keep(name, figures):
+    """Writes figures where bench/plot.py finds them."""
+    folder = ROOT / "target/bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"versions": versions(), **figures}, indent=1))

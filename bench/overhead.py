@@ -5,26 +5,22 @@ Both sides build fixtures/shop's web image on the same daemon and send it to the
 the secrets, bakes them and pushes the baked image. Needs: bench/peers (docker-buildx), docker-registry, a release build.
 """
 
-import argparse
-
 import harness
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("-n", "--runs", type=int, default=10)
-    runs = arguments.parse_args().runs
+    options = harness.arguments(__doc__)
     if not harness.installed(harness.BUILDX):
         return
     results = {}
-    with harness.registry() as (folder, port):
+    with harness.registry(options.storage) as (folder, port):
         site = harness.Site(folder, port)
         for name, prepare in [("one source file changed", site.change), ("nothing changed", lambda: None)]:
             # Both have built what is there: what is timed is what `prepare` changes.
             site.imgforge()
             site.docker()
-            results[name] = harness.in_turns(site.imgforge, site.docker, runs, prepare)
-    harness.report(results, runs)
+            results[name] = harness.in_turns(site.imgforge, site.docker, options.runs, prepare, goal=1.05)
+    harness.report("overhead", results, options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Each run has an empty registry. Also prints the peak memory of each side, and im
 and its oras, docker-registry, a release build, 10 GB of disk.
 """
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -126,40 +125,40 @@ def peak(command, **variables):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("-n", "--runs", type=int, default=10)
-    arguments.add_argument("--size", type=int, default=1024, help="MiB")
-    arguments = arguments.parse_args()
+    options = harness.arguments(__doc__, size={"type": int, "default": 1024, "help": "MiB"})
+    works = {}
     tools = [tool for tool, path in [("imgforge", IMGFORGE), ("crane", CRANE), ("oras", ORAS)] if harness.installed(path)]
     tools += [tool for tool in ["skopeo", "docker"] if shutil.which(tool)]
     lines = []
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         folder = pathlib.Path(folder)
         for kind, compressible in [("half compressible", True), ("not compressible", False)]:
-            image = Image(folder, f"bench-{'half' if compressible else 'noise'}", arguments.size << 20, compressible)
+            image = Image(folder, f"bench-{'half' if compressible else 'noise'}", options.size << 20, compressible)
             measured = {tool: [] for tool in tools}
-            for _ in range(arguments.runs):
+            for _ in range(options.runs):
                 for tool in tools:
-                    with harness.registry() as (_, port):
+                    with harness.registry(options.storage) as (_, port):
                         measured[tool].append(image.push(tool, port))
             ours = [seconds for seconds, _ in measured["imgforge"]]
             for tool in tools:
                 seconds = statistics.median(seconds for seconds, _ in measured[tool])
                 memory = max(memory for _, memory in measured[tool])
                 ratio = statistics.median(a / b for a, (b, _) in zip(ours, measured[tool]))
-                lines.append(f"| {arguments.size} MiB, {kind} | {tool} | {seconds:.2f} s | {memory:.0f} MiB | {ratio:.2f} |")
+                works.setdefault(f"{options.size} MiB, {kind}", {})[tool] = [round(seconds, 3), round(memory, 1)]
+                lines.append(f"| {options.size} MiB, {kind} | {tool} | {seconds:.2f} s | {memory:.0f} MiB | {ratio:.2f} |")
             run(["docker", "rmi", f"bench-{image.name}:1"])
             shutil.rmtree(image.path)
         small = Image(folder, "bench-small", 100 << 20, True)
-        with harness.registry() as (_, port):
+        with harness.registry(options.storage) as (_, port):
             _, memory = small.push("imgforge", port)
         run(["docker", "rmi", f"bench-{small.name}:1"])
         lines.append(f"| 100 MiB, half compressible | imgforge | – | {memory:.0f} MiB | – |")
     for name, version in harness.versions().items():
         print(f"{name}: {version}")
-    print(f"\nmedians of {arguments.runs} runs, taken in turns, each into an empty registry\n")
+    print(f"\nmedians of {options.runs} runs, taken in turns, each into an empty registry\n")
     print("| layer | tool | time | peak memory | imgforge ÷ it |\n| --- | --- | --- | --- | --- |")
     print("\n".join(lines))
+    harness.keep("push", {"kind": "push", "runs": options.runs, "storage": options.storage, "works": works})
 
 
 if __name__ == "__main__":

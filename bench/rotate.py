@@ -2,12 +2,13 @@
 """Rotating a secret against `crane append` of the same file, and against `docker build` + `docker push`.
 
 `crane append` puts a layer on top and leaves the old secret below: it does less. Every run has a new secret. The image is that of
-fixtures/shop in a registry on loopback. Needs: bench/peers (crane, docker-buildx), docker-registry, a release build.
+fixtures/shop in a registry on loopback; of the fifty each is another image. imgforge remembers manifests and configs by digest: it is
+measured with what it remembers from the run before, and without ("never seen"). Needs: bench/peers (crane, docker-buildx), docker-registry, a release build.
 """
 
-import argparse
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 
@@ -30,15 +31,24 @@ class Images:
         self.new_secret()
 
     def copies(self, repositories, tags):
-        """The image under `tags` tags in each of so many repositories."""
+        """The image under `tags` tags in each of so many repositories, each with a label of its own."""
         names = []
         for repository in range(repositories):
             for tag in range(tags):
                 name = f"127.0.0.1:{self.port}/copies-{repository}:v{tag}"
                 run(["skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false",
                      f"docker://{self.reference}", f"docker://{name}"])
+                run([CRANE, "mutate", "--insecure", name, "-t", name, "--label", f"copy={repository}-{tag}"])
                 names.append(name)
         return names
+
+    def new_secret_never_seen(self):
+        """Another value, on a machine that knows nothing of the images."""
+        self.new_secret()
+        self.forget()
+
+    def forget(self):
+        shutil.rmtree(self.site.path / ".imgforge/layers/manifests", ignore_errors=True)
 
     def new_secret(self):
         """Another value, in the store and in the layer that crane appends."""
@@ -63,31 +73,33 @@ class Images:
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("-n", "--runs", type=int, default=10)
-    runs = arguments.parse_args().runs
-    results = {}
-    with harness.registry() as (folder, port):
+    options = harness.arguments(__doc__)
+    runs, results = options.runs, {}
+    with harness.registry(options.storage) as (folder, port):
         site = harness.Site(folder, port)
         images = Images(site, port)
         one = [images.reference]
+
+        def measure(work, names, prepare, goal):
+            results[work] = harness.in_turns(
+                lambda: images.rotate(names), lambda: images.append(names), runs, prepare, goal
+            )
+
         if harness.installed(CRANE):
-            results["rotate one image : crane append"] = harness.in_turns(
-                lambda: images.rotate(one), lambda: images.append(one), runs, images.new_secret
-            )
+            measure("rotate one image : crane append", one, images.new_secret, 0.5)
+            measure("rotate one image, never seen : crane append", one, images.new_secret_never_seen, 0.5)
             fifty = images.copies(10, 5)
-            results["rotate 50 images in 10 repositories : 50 × crane append"] = harness.in_turns(
-                lambda: images.rotate(fifty), lambda: images.append(fifty), runs, images.new_secret
-            )
+            work = "rotate 50 images in 10 repositories"
+            measure(f"{work} : 50 × crane append", fifty, images.new_secret, 0.1)
+            measure(f"{work}, never seen : 50 × crane append", fifty, images.new_secret_never_seen, 0.1)
             # The newest of what was rotated holds the newest secret.
             out = subprocess.run([IMGFORGE, "-C", site.path, "rotate", "--until", "push", "--image",
                                   f"web={images.reference}", "--output", "json"], stdout=subprocess.PIPE, check=True).stdout
             done = [json.loads(line) for line in out.splitlines() if b'"result":"rotate"' in line][0]
             newest = [done["rotate"]["images"][0]["to"]]
-            results["nothing changed : crane append of an unchanged file"] = harness.in_turns(
-                lambda: images.rotate(newest), lambda: images.append(newest), runs
-            )
-        if harness.installed(harness.BUILDX):
+            measure("nothing changed : crane append of an unchanged file", newest, lambda: None, 1.0)
+            measure("nothing changed, never seen : crane append of an unchanged file", newest, images.forget, 1.0)
+        if harness.installed(harness.BUILDX) and options.storage == "disk":
             site.docker()
 
             def settings():
@@ -95,9 +107,9 @@ def main():
                 site.change()
 
             results["rotate one image : docker build + push"] = harness.in_turns(
-                lambda: images.rotate(one), site.docker, min(runs, 10), settings
+                lambda: images.rotate(one), site.docker, min(runs, 10), settings, 0.01
             )
-    harness.report(results, runs)
+    harness.report(f"rotate-{options.storage}", results, options)
 
 
 if __name__ == "__main__":
