@@ -11,6 +11,7 @@ use crate::deploy::Deployer;
 use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::ecs::{EcsConfig, EcsDeployer, Pace};
 use crate::engine::by_image::ByImage;
+use crate::engine::cache::LayerCache;
 use crate::engine::daemon::Daemon;
 use crate::engine::direct::DirectEngine;
 use crate::engine::docker::DockerEngine;
@@ -127,12 +128,12 @@ impl Needs {
 pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result<Parts> {
     let (store, secrets) = secrets(&config, &needs).await?;
     let logins = logins(&config, &secrets, lookup).await?;
-    let work_dir = config.work_dir();
+    let cache = layer_cache(&config);
     let docker = match needs.daemon(&config) {
-        true => Some(DockerEngine::new(daemon(lookup)?, &work_dir)),
+        true => Some(DockerEngine::new(daemon(lookup)?, cache.clone())),
         false => None,
     };
-    let engine: Arc<dyn Engine> = Arc::new(ByImage::new(DirectEngine::new(&work_dir), docker));
+    let engine: Arc<dyn Engine> = Arc::new(ByImage::new(DirectEngine::new(cache), docker));
     let (registry, deployer) = match needs.until {
         // A build needs no account anywhere.
         Some(Until::Build) => (None, None),
@@ -145,6 +146,11 @@ pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result
     let bases = bases(&config, &logins)?;
     let build_secrets = build_secrets(&config, &needs, lookup)?;
     Ok(Parts { config, secrets, store, bases, engine, registry, deployer, build_secrets })
+}
+
+/// Where layers that are made are kept.
+fn layer_cache(config: &Config) -> LayerCache {
+    LayerCache::new(config.work_dir().join("layers")).compressing(config.build.compression)
 }
 
 /// The secret store of a configuration.

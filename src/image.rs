@@ -1,6 +1,7 @@
 //! An image is a value: a manifest's worth of layers and a config. Changing it returns a new one.
 //!
-//! Invariants: no I/O here (contract 1). `layers` and the config's `rootfs.diff_ids` have the same length and order.
+//! Invariants: no I/O here (contract 1). `layers` and the config's `rootfs.diff_ids` have the same length and order. What is put
+//! into an image gets the media types of its family; a layer that Docker's has none for makes an OCI image of it.
 //! Fields that this version does not know stay in the config, the manifest and each descriptor. An image that was read
 //! and not changed keeps its bytes, hence its digest.
 
@@ -16,63 +17,14 @@ use crate::error::{Error, Result};
 
 pub mod index;
 pub mod inspect;
+mod kind;
 pub mod reference;
 pub mod seam;
 
+pub use kind::{Kind, media_type};
+
 /// A JSON object whose fields keep their order.
 pub type Object = Map<String, Value>;
-
-/// Which family of media types an image uses. Never mixed in one manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Docker image manifest v2, schema 2.
-    Docker,
-    /// OCI image-spec 1.x.
-    Oci,
-}
-
-/// Media types of manifests and indexes.
-pub mod media_type {
-    /// OCI image manifest.
-    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    /// OCI image index.
-    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    /// Docker manifest.
-    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    /// Docker manifest list.
-    pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-}
-
-impl Kind {
-    /// The media type of its manifest.
-    pub fn manifest(self) -> &'static str {
-        match self {
-            Kind::Docker => media_type::DOCKER_MANIFEST,
-            Kind::Oci => media_type::OCI_MANIFEST,
-        }
-    }
-
-    /// The media type of its config.
-    pub fn config(self) -> &'static str {
-        match self {
-            Kind::Docker => "application/vnd.docker.container.image.v1+json",
-            Kind::Oci => "application/vnd.oci.image.config.v1+json",
-        }
-    }
-
-    /// The media type of a layer compressed with gzip.
-    pub fn gzip_layer(self) -> &'static str {
-        match self {
-            Kind::Docker => "application/vnd.docker.image.rootfs.diff.tar.gzip",
-            Kind::Oci => "application/vnd.oci.image.layer.v1.tar+gzip",
-        }
-    }
-
-    fn of_manifest(media_type: &str) -> Option<Self> {
-        [Kind::Docker, Kind::Oci].into_iter().find(|kind| kind.manifest() == media_type)
-    }
-}
 
 /// Names a blob (OCI image-spec, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +70,20 @@ pub struct Layer {
     pub content: Content,
 }
 
+impl Layer {
+    fn media_type(&self) -> &str {
+        &self.descriptor.media_type
+    }
+
+    /// With the media type that layers like it have in this family. One that nobody knows keeps its own.
+    fn of_kind(mut self, kind: Kind) -> Self {
+        if let Some(media_type) = kind.layer(self.media_type()) {
+            self.descriptor.media_type = media_type.into();
+        }
+        self
+    }
+}
+
 /// The history entry that comes with a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
@@ -139,7 +105,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of `kind` from a config and its layers, bottom first.
+    /// An image of `kind` from a config and its layers, bottom first; of the other one when `kind` has no room for a layer.
     ///
     /// # Errors
     /// The config lists other diff_ids than the layers have.
@@ -150,7 +116,9 @@ impl Image {
             return Err(Error::failed("the image's config and its layers disagree")
                 .because(Error::failed(format!("config lists {listed:?}, layers are {have:?}"))));
         }
-        Ok(Image { kind, config, manifest: Object::new(), layers, read: None, config_read: None })
+        let kind = kind.with_room_for(layers.iter().map(Layer::media_type));
+        let image = Image { kind, config, manifest: Object::new(), layers, read: None, config_read: None };
+        Ok(image.of_kind(kind))
     }
 
     /// An image of `kind` from a config whose bytes stay as they are, hence its digest.
@@ -240,7 +208,7 @@ impl Image {
     /// The image with one more layer on top and its history entry. The creation time stays: it says when the image was
     /// built, and a time here would make equal inputs give another digest.
     pub fn append(&self, layer: Layer, history: History) -> Self {
-        let mut image = self.changed();
+        let mut image = self.changed_for(&layer);
         let rootfs =
             image.config.entry("rootfs").or_insert_with(|| json!({"type": "layers", "diff_ids": []}));
         if let Some(diff_ids) = rootfs.get_mut("diff_ids").and_then(Value::as_array_mut) {
@@ -257,7 +225,7 @@ impl Image {
             entry.insert("comment".into(), history.comment.into());
             entries.push(Value::Object(entry));
         }
-        image.layers.push(layer);
+        image.layers.push(layer.of_kind(image.kind));
         image
     }
 
@@ -267,7 +235,7 @@ impl Image {
     /// # Panics
     /// There is no such layer.
     pub fn replace(&self, index: usize, layer: Layer, history: History) -> Self {
-        let mut image = self.changed();
+        let mut image = self.changed_for(&layer);
         let listed = image.config.get_mut("rootfs").and_then(|rootfs| rootfs.get_mut("diff_ids"));
         if let Some(diff_id) = listed.and_then(|diff_ids| diff_ids.get_mut(index)) {
             *diff_id = Value::String(layer.diff_id.to_string());
@@ -282,7 +250,7 @@ impl Image {
             entry.insert("created_by".into(), history.created_by.into());
             entry.insert("comment".into(), history.comment.into());
         }
-        image.layers[index] = layer;
+        image.layers[index] = layer.of_kind(image.kind);
         image
     }
 
@@ -308,6 +276,19 @@ impl Image {
 
     fn changed(&self) -> Self {
         Image { read: None, config_read: None, ..self.clone() }
+    }
+
+    /// A copy to put `layer` into. What was read stays as it is where there is room for it.
+    fn changed_for(&self, layer: &Layer) -> Self {
+        match self.kind.with_room_for([layer.media_type()].into_iter()) {
+            same if same == self.kind => self.changed(),
+            other => self.changed().of_kind(other),
+        }
+    }
+
+    fn of_kind(self, kind: Kind) -> Self {
+        let layers = self.layers.into_iter().map(|layer| layer.of_kind(kind)).collect();
+        Image { kind, layers, ..self }
     }
 
     /// The config's bytes: as read, or as this version writes them.
@@ -404,6 +385,7 @@ impl ManifestDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Compression;
 
     fn layer(text: &'static str) -> Layer {
         Layer {
@@ -476,6 +458,46 @@ mod tests {
         assert_eq!(after["layers"], manifest["layers"]);
         assert_ne!(after["config"], manifest["config"]);
         assert_eq!(changed.label("kept"), Some("yes"));
+    }
+
+    #[test]
+    fn a_layer_that_docker_has_no_name_for_makes_an_oci_image_of_the_whole() {
+        let zstd = |text| {
+            let mut layer = layer(text);
+            layer.descriptor.media_type = Kind::oci_layer(Compression::Zstd).into();
+            layer
+        };
+        let docker = |layers: Vec<Layer>| {
+            let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
+            let config = json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}});
+            Image::new(Kind::Docker, config.as_object().unwrap().clone(), layers).unwrap()
+        };
+        let types = |image: &Image| -> Vec<String> {
+            let manifest: Value = serde_json::from_slice(&image.manifest_bytes()).unwrap();
+            let layers = manifest["layers"].as_array().unwrap().iter();
+            let all = [&manifest["mediaType"], &manifest["config"]["mediaType"]].into_iter();
+            all.chain(layers.map(|layer| &layer["mediaType"]))
+                .map(|text| text.as_str().unwrap().into())
+                .collect()
+        };
+        let history = || History { created_by: "x".into(), comment: "x".into() };
+        let gzip = docker(vec![layer("one")]);
+        assert_eq!(types(&gzip)[2], Kind::Docker.gzip_layer(), "what is put in gets the family's type");
+        assert_eq!(types(&gzip.append(layer("two"), history()))[3], Kind::Docker.gzip_layer());
+        // As it was read, and changed in each way that there is.
+        let read =
+            Image::from_read(gzip.manifest_bytes(), gzip.config_bytes(), &Content::Registry("r".into()))
+                .unwrap();
+        let (manifest, config, gzip_type) =
+            (Kind::Oci.manifest(), Kind::Oci.config(), Kind::Oci.gzip_layer());
+        let zstd_type = Kind::oci_layer(Compression::Zstd);
+        assert_eq!(types(&read.append(zstd("two"), history())), [manifest, config, gzip_type, zstd_type]);
+        assert_eq!(types(&read.replace(0, zstd("two"), history())), [manifest, config, zstd_type]);
+        assert_eq!(types(&docker(vec![layer("one"), zstd("two")])), [manifest, config, gzip_type, zstd_type]);
+        // What some tools call it in a Docker manifest is no name that all know.
+        let mut theirs = zstd("one");
+        theirs.descriptor.media_type = "application/vnd.docker.image.rootfs.diff.tar.zstd".into();
+        assert_eq!(types(&docker(vec![theirs])), [manifest, config, zstd_type]);
     }
 
     #[test]

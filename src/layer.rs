@@ -1,27 +1,23 @@
-//! Makes layers: tar, both digests and gzip in one pass, compressed on every core.
+//! Makes layers: tar, both digests and the compressed blob in one pass, compressed on every core.
 //!
-//! The blob is gzip in members of one size (RFC 1952, section 2.2: a file is a series of members), so that they can be made side
-//! by side, and so that what comes out depends on what went in and not on how many cores there were or where writes were cut.
+//! The blob is a series of members of one size, gzip's or zstd's ([`member`]), so that they can be made side by side, and so
+//! that what comes out depends on what went in and not on how many cores there were or where writes were cut.
 //!
 //! Invariant: the encoder, its level and the members' size are pinned. Same tar → same blob, on any machine (contract 8).
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use libdeflater::{CompressionLvl, Compressor};
-
+use crate::config::Compression;
 use crate::digest::{DiffId, Digest, Hashing};
 use crate::error::Result;
 
 pub mod bake;
 pub mod files;
-
-/// The pinned level: twice as fast as the next one, and within a few per cent of the size that level 6 gives.
-const LEVEL: i32 = 1;
-/// How much of the tar is in one member.
-const MEMBER: usize = 1 << 20;
+mod member;
+pub mod overlay;
+pub mod packing;
 
 /// What came out of a pass over a layer's tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +38,11 @@ pub struct LayerWriter<W: Write> {
 }
 
 impl<W: Write> LayerWriter<W> {
-    /// Writes the blob to `out`.
-    pub fn new(out: W) -> Self {
+    /// Writes the blob to `out`, compressed so.
+    pub fn new(compression: Compression, out: W) -> Self {
         LayerWriter {
             tar: Hashing::new(Members {
+                compression,
                 out: Hashing::new(out),
                 member: Vec::new(),
                 written: 0,
@@ -80,8 +77,8 @@ impl<W: Write> Write for LayerWriter<W> {
 ///
 /// # Errors
 /// Those of reading and writing.
-pub fn compress(mut tar: impl Read, out: impl Write) -> Result<Digests> {
-    let mut writer = LayerWriter::new(out);
+pub fn compress(compression: Compression, mut tar: impl Read, out: impl Write) -> Result<Digests> {
+    let mut writer = LayerWriter::new(compression, out);
     io::copy(&mut tar, &mut writer)?;
     let (mut out, digests) = writer.finish()?;
     out.flush()?;
@@ -90,6 +87,7 @@ pub fn compress(mut tar: impl Read, out: impl Write) -> Result<Digests> {
 
 /// Gathers writes into members and has them compressed, a few at a time, in order.
 struct Members<W> {
+    compression: Compression,
     out: W,
     member: Vec<u8>,
     /// How many members were begun.
@@ -99,12 +97,13 @@ struct Members<W> {
 
 impl<W: Write> Members<W> {
     fn send(&mut self) -> io::Result<()> {
-        let member = std::mem::replace(&mut self.member, Vec::with_capacity(MEMBER));
+        let compression = self.compression;
+        let member = std::mem::replace(&mut self.member, Vec::with_capacity(member::size(compression)));
         let (sender, receiver) = sync_channel(1);
         self.written += 1;
         rayon::spawn(move || {
             // Nobody waits for it any more when writing has failed.
-            let _ = sender.send(compressed(&member));
+            let _ = sender.send(member::compressed(compression, &member));
         });
         self.compressing.push_back(receiver);
         // How many may be compressing bounds the memory. Asked here, because asking starts the threads, which a layer of one
@@ -127,7 +126,7 @@ impl<W: Write> Members<W> {
         }
         // Here, without another thread: most layers are small. An empty tar has one member, too.
         if !self.member.is_empty() || self.written == 0 {
-            self.out.write_all(&compressed(&self.member))?;
+            self.out.write_all(&member::compressed(self.compression, &self.member))?;
         }
         Ok(self.out)
     }
@@ -135,9 +134,10 @@ impl<W: Write> Members<W> {
 
 impl<W: Write> Write for Members<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let take = buffer.len().min(MEMBER - self.member.len());
+        let size = member::size(self.compression);
+        let take = buffer.len().min(size - self.member.len());
         self.member.extend_from_slice(&buffer[..take]);
-        if self.member.len() == MEMBER {
+        if self.member.len() == size {
             self.send()?;
         }
         Ok(take)
@@ -146,20 +146,6 @@ impl<W: Write> Write for Members<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// One gzip member. Its header has no name, no time and no system (libdeflate writes OS 255, unknown).
-fn compressed(member: &[u8]) -> Vec<u8> {
-    thread_local! {
-        static COMPRESSOR: RefCell<Compressor> =
-            RefCell::new(Compressor::new(CompressionLvl::new(LEVEL).expect("the level is one that there is")));
-    }
-    COMPRESSOR.with_borrow_mut(|compressor| {
-        let mut out = vec![0; compressor.gzip_compress_bound(member.len())];
-        let size = compressor.gzip_compress(member, &mut out).expect("the bound is one");
-        out.truncate(size);
-        out
-    })
 }
 
 #[cfg(test)]
@@ -177,51 +163,76 @@ mod tests {
             .collect()
     }
 
+    fn unpacked(blob: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        packing::unpacked(blob).unwrap().read_to_end(&mut read).unwrap();
+        read
+    }
+
     #[test]
-    fn blob_is_golden() {
-        let mut blob = Vec::new();
-        let digests = compress(&megabyte()[..], &mut blob).unwrap();
-        assert_eq!(digests.digest, Digest::of(&blob));
-        assert_eq!(digests.diff_id, DiffId(Digest::of(&megabyte())));
-        assert_eq!(digests.size, 569_325);
-        assert_eq!(
-            digests.digest.to_string(),
-            "sha256:e0565add64a89e7fa3b4e7cd1849712e87b3a696c9b309e5ad48695cd0d4d702"
-        );
+    fn blobs_are_golden() {
+        let golden = [
+            (
+                Compression::Gzip,
+                569_325,
+                "sha256:e0565add64a89e7fa3b4e7cd1849712e87b3a696c9b309e5ad48695cd0d4d702",
+            ),
+            (
+                Compression::Zstd,
+                541_218,
+                "sha256:5fd131bfeb6ff222791d3f609d4425dd614f31698c54327437339044a8996d5c",
+            ),
+        ];
+        for (compression, size, digest) in golden {
+            let mut blob = Vec::new();
+            let digests = compress(compression, &megabyte()[..], &mut blob).unwrap();
+            assert_eq!(digests.digest, Digest::of(&blob));
+            assert_eq!(digests.diff_id, DiffId(Digest::of(&megabyte())));
+            assert_eq!(
+                (digests.size, digests.digest.to_string().as_str()),
+                (size, digest),
+                "{compression:?}"
+            );
+        }
     }
 
     #[test]
     fn a_blob_of_many_members_is_one_stream_and_the_same_whoever_compresses() {
-        let tar: Vec<u8> = megabyte().into_iter().cycle().take((5 << 20) + 7).collect();
-        let mut blob = Vec::new();
-        let digests = compress(&tar[..], &mut blob).unwrap();
-        let mut read = Vec::new();
-        flate2::read::MultiGzDecoder::new(&blob[..]).read_to_end(&mut read).unwrap();
-        assert!(read == tar, "what was put in comes out");
-        let one_by_one: Vec<u8> = tar.chunks(MEMBER).flat_map(compressed).collect();
-        assert!(blob == one_by_one);
-        assert_eq!(digests.uncompressed, tar.len() as u64);
+        let tar: Vec<u8> = megabyte().into_iter().cycle().take((9 << 20) + 7).collect();
+        for compression in Compression::ALL {
+            let mut blob = Vec::new();
+            let digests = compress(compression, &tar[..], &mut blob).unwrap();
+            assert!(unpacked(&blob) == tar, "what was put in comes out");
+            let members = tar.chunks(member::size(compression));
+            let one_by_one: Vec<u8> =
+                members.flat_map(|member| member::compressed(compression, member)).collect();
+            assert!(blob == one_by_one);
+            assert_eq!(digests.uncompressed, tar.len() as u64);
+        }
     }
 
     #[test]
     fn a_tar_of_nothing_is_a_blob_that_can_be_read() {
-        let mut blob = Vec::new();
-        compress(&b""[..], &mut blob).unwrap();
-        let mut read = Vec::new();
-        flate2::read::MultiGzDecoder::new(&blob[..]).read_to_end(&mut read).unwrap();
-        assert_eq!(read, b"");
+        for compression in Compression::ALL {
+            let mut blob = Vec::new();
+            compress(compression, &b""[..], &mut blob).unwrap();
+            assert!(!blob.is_empty());
+            assert_eq!(unpacked(&blob), b"");
+        }
     }
 
     #[test]
     fn blob_does_not_depend_on_how_the_tar_is_cut() {
-        let whole = compress(&megabyte()[..], io::sink()).unwrap();
-        for cut in [1000, 4096, 65_537, 700_001] {
-            let mut writer = LayerWriter::new(io::sink());
-            for part in megabyte().chunks(cut) {
-                writer.write_all(part).unwrap();
-                writer.flush().unwrap();
+        for compression in Compression::ALL {
+            let whole = compress(compression, &megabyte()[..], io::sink()).unwrap();
+            for cut in [1000, 4096, 65_537, 700_001] {
+                let mut writer = LayerWriter::new(compression, io::sink());
+                for part in megabyte().chunks(cut) {
+                    writer.write_all(part).unwrap();
+                    writer.flush().unwrap();
+                }
+                assert_eq!(writer.finish().unwrap().1, whole, "{cut}");
             }
-            assert_eq!(writer.finish().unwrap().1, whole, "{cut}");
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Destination, Lookup, Needs, aws, bases, build_secrets, daemon, deployer, logins, registry, store,
+    Destination, Lookup, Needs, aws, bases, build_secrets, daemon, deployer, layer_cache, logins, registry,
+    store,
 };
 use crate::base::debian;
 use crate::config::{BaseConfig, Config, Store};
@@ -83,7 +84,7 @@ fn engine(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Check {
     }
     match daemon(lookup) {
         Ok(daemon) => {
-            let engine = DockerEngine::new(daemon, &config.work_dir());
+            let engine = DockerEngine::new(daemon, layer_cache(config));
             Check::new("daemon", async move {
                 let info = engine.check().await?;
                 Ok(format!("{} at {}", info.description, info.address))

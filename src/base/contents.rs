@@ -7,19 +7,22 @@
 //! the base has it, as `docker build` does, and for that the base has to be read once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Component, Path};
+use std::io::{Cursor, Read};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::{Content, Image};
+use crate::layer::overlay::{Described, Overlay};
 
 /// Raised when something else is looked for, so that what was kept before is not taken.
 const FORM: u32 = 1;
 /// A file of users that is longer is none.
 const TEXT_LIMIT: u64 = 1 << 20;
+/// The files of users.
+const PASSWD: &str = "etc/passwd";
+const GROUP: &str = "etc/group";
 
 /// Who owns a directory and what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,13 +67,13 @@ impl Contents {
     /// Reads all layers of an image whose blobs are files.
     ///
     /// # Errors
-    /// A layer that is elsewhere, cannot be read, or is compressed in another way than with gzip.
+    /// A layer that is elsewhere or cannot be read.
     pub fn of(image: &Image) -> Result<Self> {
-        let mut contents = Contents::default();
+        let mut files = BaseFiles::default();
         for layer in image.layers() {
             let blob: Box<dyn Read> = match &layer.content {
                 Content::File(path) => Box::new(fs_err::File::open(path.as_path())?),
-                Content::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
+                Content::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
                 Content::Registry(repository) => {
                     return Err(Error::failed(format!(
                         "layer {} is in {repository} and not on this machine",
@@ -78,124 +81,83 @@ impl Contents {
                     )));
                 }
             };
-            contents.add_layer(blob).map_err(|error| {
+            files.apply(blob).map_err(|error| {
                 let digest = layer.descriptor.digest.short();
                 error.context(format!("layer {digest} of the base cannot be read"))
             })?;
         }
-        Ok(contents)
+        Ok(files.into())
     }
+}
 
-    /// Takes in the next layer from its blob.
-    ///
-    /// # Errors
-    /// It is no tar, or compressed in another way than with gzip.
-    pub fn add_layer(&mut self, blob: impl Read) -> Result<()> {
-        let mut blob = BufReader::with_capacity(1 << 16, blob);
-        match blob.fill_buf()? {
-            [0x1f, 0x8b, ..] => self.add_tar(flate2::bufread::MultiGzDecoder::new(blob)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                Err(Error::refused("it is compressed with zstd, which engine \"direct\" does not read")
-                    .help("take engine = \"docker\" for images on this base, or a base with gzip layers"))
-            }
-            _ => self.add_tar(blob),
-        }
-    }
+/// Everything in a base, for as long as it is read.
+pub type BaseFiles = Overlay<BaseFile>;
 
-    fn add_tar(&mut self, tar: impl Read) -> Result<()> {
-        // Whiteouts are about the layers below, wherever in the layer they stand (OCI image-spec, layer.md).
-        let mut above = Contents::default();
-        let mut tar = tar::Archive::new(tar);
-        for entry in tar.entries()? {
-            let mut entry = entry?;
-            let Some(path) = plain(&entry.path()?) else { continue };
-            let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-            if name == ".wh..wh..opq" {
-                self.remove_below(folder);
-            } else if let Some(removed) = name.strip_prefix(".wh.") {
-                self.remove(&if folder.is_empty() { removed.into() } else { format!("{folder}/{removed}") });
-            } else {
-                above.add(&path, &mut entry)?;
-                if !entry.header().entry_type().is_dir() {
-                    self.remove(&path);
-                }
-                self.links.remove(&path);
-            }
-        }
-        self.directories.append(&mut above.directories);
-        self.links.append(&mut above.links);
-        self.pythons.append(&mut above.pythons);
-        self.musl.append(&mut above.musl);
-        self.passwd = above.passwd.or(self.passwd.take());
-        self.group = above.group.or(self.group.take());
-        Ok(())
-    }
+/// What is at a path of a base.
+#[derive(Debug, Clone)]
+pub enum BaseFile {
+    /// A directory.
+    Directory(Attributes),
+    /// A symbolic link and where it leads.
+    Link(String),
+    /// A file that lists users.
+    Text(String),
+    /// Something else.
+    Other,
+}
 
-    fn add(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> Result<()> {
+impl Described for BaseFile {
+    fn of<R: Read>(path: &str, entry: &mut tar::Entry<'_, R>) -> Result<Self> {
         let header = entry.header();
-        match header.entry_type() {
-            tar::EntryType::Directory => {
-                let attributes = Attributes {
-                    // An empty field is zero, as Go's archive/tar reads it.
-                    uid: small(header.uid().unwrap_or(0)),
-                    gid: small(header.gid().unwrap_or(0)),
-                    mode: header.mode()? & 0o7777,
-                    mtime: header.mtime().unwrap_or(0),
-                };
-                self.directories.insert(path.to_owned(), attributes);
-            }
+        Ok(match header.entry_type() {
+            tar::EntryType::Directory => BaseFile::Directory(Attributes {
+                // An empty field is zero, as Go's archive/tar reads it.
+                uid: small(header.uid().unwrap_or(0)),
+                gid: small(header.gid().unwrap_or(0)),
+                mode: header.mode().unwrap_or(0) & 0o7777,
+                mtime: header.mtime().unwrap_or(0),
+            }),
             tar::EntryType::Symlink => {
-                if let Some(target) = entry.link_name()? {
-                    self.links.insert(path.to_owned(), target.to_string_lossy().into_owned());
+                let target = entry.link_name_bytes().unwrap_or_default();
+                BaseFile::Link(String::from_utf8_lossy(&target).into_owned())
+            }
+            _ if matches!(path, PASSWD | GROUP) => {
+                let mut text = String::new();
+                entry.take(TEXT_LIMIT).read_to_string(&mut text)?;
+                BaseFile::Text(text)
+            }
+            _ => BaseFile::Other,
+        })
+    }
+
+    fn is_folder(&self) -> bool {
+        matches!(self, BaseFile::Directory(_))
+    }
+}
+
+impl From<BaseFiles> for Contents {
+    fn from(files: BaseFiles) -> Self {
+        let mut contents = Contents::default();
+        for (path, file) in files {
+            if is_python(&path) {
+                contents.pythons.insert(path.clone());
+            }
+            if path.rsplit('/').next().is_some_and(|name| name.starts_with("ld-musl-")) {
+                contents.musl.insert(path.clone());
+            }
+            match file {
+                BaseFile::Directory(attributes) => {
+                    contents.directories.insert(path, attributes);
                 }
-            }
-            _ => {}
-        }
-        if is_python(path) {
-            self.pythons.insert(path.to_owned());
-        }
-        if path.rsplit('/').next().is_some_and(|name| name.starts_with("ld-musl-")) {
-            self.musl.insert(path.to_owned());
-        }
-        if matches!(path, "etc/passwd" | "etc/group") {
-            let mut text = String::new();
-            entry.take(TEXT_LIMIT).read_to_string(&mut text)?;
-            if path == "etc/passwd" {
-                self.passwd = Some(text);
-            } else {
-                self.group = Some(text);
+                BaseFile::Link(target) => {
+                    contents.links.insert(path, target);
+                }
+                BaseFile::Text(text) if path == PASSWD => contents.passwd = Some(text),
+                BaseFile::Text(text) => contents.group = Some(text),
+                BaseFile::Other => {}
             }
         }
-        Ok(())
-    }
-
-    fn remove(&mut self, path: &str) {
-        self.directories.remove(path);
-        self.links.remove(path);
-        self.pythons.remove(path);
-        self.musl.remove(path);
-        match path {
-            "etc/passwd" => self.passwd = None,
-            "etc/group" => self.group = None,
-            _ => {}
-        }
-        self.remove_below(path);
-    }
-
-    fn remove_below(&mut self, folder: &str) {
-        let below = |path: &str| {
-            folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.directories.retain(|path, _| !below(path));
-        self.links.retain(|path, _| !below(path));
-        self.pythons.retain(|path| !below(path));
-        self.musl.retain(|path| !below(path));
-        if below("etc/passwd") {
-            self.passwd = None;
-        }
-        if below("etc/group") {
-            self.group = None;
-        }
+        contents
     }
 }
 
@@ -209,19 +171,6 @@ fn is_python(path: &str) -> bool {
 /// Numbers that do not fit are nobody's.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(65534)
-}
-
-/// Without `./`; `None` for the root itself and for what would leave it.
-fn plain(path: &Path) -> Option<String> {
-    let mut parts = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
-            Component::CurDir | Component::RootDir => {}
-            Component::ParentDir | Component::Prefix(_) => return None,
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 #[cfg(test)]
@@ -244,17 +193,17 @@ mod tests {
             if name.ends_with('/') {
                 header.set_entry_type(tar::EntryType::Directory);
             }
-            tar.append_data(&mut header, name, io::empty()).unwrap();
+            tar.append_data(&mut header, name, std::io::empty()).unwrap();
         }
         tar.into_inner().unwrap()
     }
 
     fn contents(layers: &[&[&str]]) -> Contents {
-        let mut contents = Contents::default();
+        let mut files = BaseFiles::default();
         for names in layers {
-            contents.add_layer(&layer(names)[..]).unwrap();
+            files.apply(&layer(names)[..]).unwrap();
         }
-        contents
+        files.into()
     }
 
     #[test]

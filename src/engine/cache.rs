@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Compression;
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::image::{Content, Descriptor, Kind, Layer};
@@ -24,13 +25,16 @@ mod prune;
 const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder of layers: `blobs/DIGEST`, `layers/DIFF_ID.json` (which blob it is), `images/ID` (a config), `names/NAME`
-/// (which layer `docker save` calls so).
+/// (which layer `docker save` calls so, or which one was made from what).
+///
+/// Everything but blobs is about tars, so that one folder holds the same layer compressed in both ways.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
     folder: PathBuf,
+    compression: Compression,
 }
 
-/// What `layers/DIFF_ID.json` holds.
+/// What `layers/DIFF_ID.json` holds, and `layers/DIFF_ID.zstd.json`.
 #[derive(Serialize, Deserialize)]
 struct Known {
     digest: Digest,
@@ -38,20 +42,43 @@ struct Known {
 }
 
 impl LayerCache {
-    /// The cache in `folder`, which is made when something is put there.
+    /// The cache in `folder`, which is made when something is put there. Its layers are gzip.
     pub fn new(folder: PathBuf) -> Self {
-        LayerCache { folder }
+        LayerCache { folder, compression: Compression::default() }
+    }
+
+    /// The same cache, whose layers are compressed so: those that are not are none of its.
+    pub fn compressing(self, compression: Compression) -> Self {
+        LayerCache { compression, ..self }
+    }
+
+    /// How its layers are compressed.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// The name of what tells of a layer.
+    fn known_as(&self, diff_id: DiffId) -> String {
+        match self.compression {
+            Compression::Gzip => format!("{}.json", diff_id.0.hex()),
+            Compression::Zstd => format!("{}.zstd.json", diff_id.0.hex()),
+        }
+    }
+
+    fn file_layer(&self, diff_id: DiffId, digest: Digest, size: u64, blob: PathBuf) -> Layer {
+        let descriptor = Descriptor::new(Kind::oci_layer(self.compression), digest, size);
+        Layer { descriptor, diff_id, content: Content::File(Arc::new(blob)) }
     }
 
     /// The layer with this diff_id, when its blob is there and whole in size. Who sends it checks its digest.
     pub fn layer(&self, diff_id: DiffId) -> Option<Layer> {
-        let text = fs_err::read(self.path("layers", &diff_id.0.hex()).with_extension("json")).ok()?;
+        let text = fs_err::read(self.path("layers", &self.known_as(diff_id))).ok()?;
         let Known { digest, size } = serde_json::from_slice(&text).ok()?;
         let blob = self.path("blobs", &digest.hex());
         let whole = fs_err::metadata(&blob).is_ok_and(|metadata| metadata.len() == size);
         whole.then(|| {
             Self::mark(&blob);
-            file_layer(diff_id, digest, size, blob)
+            self.file_layer(diff_id, digest, size, blob)
         })
     }
 
@@ -71,7 +98,8 @@ impl LayerCache {
         let folder = self.folder.join("blobs");
         fs_err::create_dir_all(&folder)?;
         let mut partial = Partial::new(&folder)?;
-        let mut writer = LayerWriter::new(io::BufWriter::with_capacity(1 << 20, partial.file()));
+        let mut writer =
+            LayerWriter::new(self.compression, io::BufWriter::with_capacity(1 << 20, partial.file()));
         write(&mut writer)?;
         let (mut out, digests) = writer.finish()?;
         out.flush()?;
@@ -80,8 +108,8 @@ impl LayerCache {
         partial.persist(&blob)?;
         let known = Known { digest: digests.digest, size: digests.size };
         let text = serde_json::to_vec(&known).map_err(io::Error::from)?;
-        self.write("layers", &format!("{}.json", digests.diff_id.0.hex()), &text)?;
-        Ok(file_layer(digests.diff_id, digests.digest, digests.size, blob))
+        self.write("layers", &self.known_as(digests.diff_id), &text)?;
+        Ok(self.file_layer(digests.diff_id, digests.digest, digests.size, blob))
     }
 
     /// A file without a name, gone when it is closed, on the disk that the cache is on.
@@ -177,11 +205,6 @@ pub(super) fn sweep(folder: &Path, unused: Duration) {
     }
 }
 
-fn file_layer(diff_id: DiffId, digest: Digest, size: u64, blob: PathBuf) -> Layer {
-    let descriptor = Descriptor::new(Kind::Oci.gzip_layer(), digest, size);
-    Layer { descriptor, diff_id, content: Content::File(Arc::new(blob)) }
-}
-
 /// Whether a name is safe as a file's name: what `docker save` calls layers is.
 pub fn is_plain(name: &str) -> bool {
     !name.is_empty()
@@ -192,6 +215,7 @@ pub fn is_plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::packing::unpacked;
 
     fn cache() -> (tempfile::TempDir, LayerCache) {
         let dir = tempfile::tempdir().unwrap();
@@ -207,6 +231,23 @@ mod tests {
         let found = cache.layer(layer.diff_id).unwrap();
         assert_eq!(found.descriptor, layer.descriptor);
         assert!(cache.layer(DiffId(Digest::of(b"another"))).is_none());
+    }
+
+    #[test]
+    fn one_layer_is_kept_side_by_side_in_both_compressions_and_each_is_asked_for() {
+        let (_dir, gzip) = cache();
+        let zstd = gzip.clone().compressing(Compression::Zstd);
+        let diff_id = gzip.put(&b"a tar"[..]).unwrap().diff_id;
+        assert!(zstd.layer(diff_id).is_none());
+        zstd.put(&b"a tar"[..]).unwrap();
+        for (cache, compression) in [(gzip, Compression::Gzip), (zstd, Compression::Zstd)] {
+            let layer = cache.layer(diff_id).unwrap();
+            assert_eq!(layer.descriptor.media_type, Kind::oci_layer(compression));
+            let Content::File(blob) = &layer.content else { panic!("{layer:?}") };
+            let mut tar = Vec::new();
+            unpacked(std::fs::File::open(blob.as_path()).unwrap()).unwrap().read_to_end(&mut tar).unwrap();
+            assert_eq!(tar, b"a tar");
+        }
     }
 
     #[test]

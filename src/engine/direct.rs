@@ -5,7 +5,6 @@
 //! change is not made again: an unchanged tree is not read, and for unchanged requirements uv is not run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Mutex as Shared, PoisonError};
 
 use async_trait::async_trait;
@@ -73,9 +72,8 @@ pub async fn check_uv() -> Result<String> {
 }
 
 impl DirectEngine {
-    /// Keeps layers in `work_dir`'s layer cache.
-    pub fn new(work_dir: &Path) -> Self {
-        let cache = LayerCache::new(work_dir.join("layers"));
+    /// Keeps layers in `cache`, compressed as it says.
+    pub fn new(cache: LayerCache) -> Self {
         DirectEngine { cache, built: Shared::default(), at_work: Mutex::default() }
     }
 

@@ -4,13 +4,12 @@
 //! served from memory for as long as the build runs.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::base::Base;
-use crate::config::EngineName;
+use crate::config::{Compression, EngineName};
 use crate::digest::Digest;
 use crate::engine::cache::LayerCache;
 use crate::engine::context::BuildContext;
@@ -53,9 +52,8 @@ pub struct DockerEngine {
 }
 
 impl DockerEngine {
-    /// Builds on `daemon`; what is taken out of it is kept in `work_dir`'s layer cache.
-    pub fn new(daemon: Daemon, work_dir: &Path) -> Self {
-        let cache = LayerCache::new(work_dir.join("layers"));
+    /// Builds on `daemon`; what is taken out of it is kept in `cache`.
+    pub fn new(daemon: Daemon, cache: LayerCache) -> Self {
         DockerEngine { daemon, cache, info: OnceCell::new(), bases: Mutex::new(()) }
     }
 
@@ -185,7 +183,8 @@ impl Engine for DockerEngine {
     }
 
     fn can_push_to(&self, _: &Built, host: &str) -> bool {
-        self.daemon.is_local() || !is_loopback(host)
+        // What a daemon sends is gzip.
+        self.cache.compression() == Compression::Gzip && (self.daemon.is_local() || !is_loopback(host))
     }
 
     async fn push(

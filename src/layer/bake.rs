@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Digests, LayerWriter};
-use crate::config::{Mode, Owner};
+use crate::config::{Compression, Mode, Owner};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -75,7 +75,9 @@ pub fn bake(files: &[BakedFile], folders: &Folders, salt: &Secret) -> Result<Sec
     }
     let mut files: Vec<&BakedFile> = files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut tar = tar::Builder::new(LayerWriter::new(Vec::new()));
+    // Always gzip, whatever the other layers are: there is nothing to gain in a few kilobytes, and so the same secrets give
+    // the same layer everywhere, also in an image that is rotated by who does not know how it was built.
+    let mut tar = tar::Builder::new(LayerWriter::new(Compression::Gzip, Vec::new()));
     tar.mode(tar::HeaderMode::Deterministic);
     let mut above = folders_above(files.iter().map(|file| file.path.as_str()));
     above.retain(|path| folders.contains_key(path));

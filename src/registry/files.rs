@@ -6,7 +6,6 @@ use std::io::Read;
 use std::ops::Range;
 
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
 use tokio_util::io::ReaderStream;
 
 use super::Registry;
@@ -49,15 +48,8 @@ async fn apply(
     layer: &Layer,
     mut files: Files,
 ) -> Result<Files> {
-    let compression = Compression::of(&layer.descriptor.media_type)?;
-    let over = move |bytes: Box<dyn Read>| -> Result<Files> {
-        let mut tar = match compression {
-            Compression::None => bytes,
-            Compression::Gzip => Box::new(MultiGzDecoder::new(bytes)) as Box<dyn Read>,
-        };
-        files.apply(&mut tar)?;
-        // To the end, where the blob's digest is checked.
-        std::io::copy(&mut tar, &mut std::io::sink())?;
+    let over = move |blob: Box<dyn Read>| -> Result<Files> {
+        files.apply(blob)?;
         Ok(files)
     };
     let done = match &layer.content {
@@ -67,7 +59,7 @@ async fn apply(
         }
         Content::File(path) => {
             let file = fs_err::File::open(path.as_path())?;
-            tokio::task::spawn_blocking(move || over(Box::new(std::io::BufReader::new(file))))
+            tokio::task::spawn_blocking(move || over(Box::new(file)))
         }
         Content::Registry(_) => {
             let blob = registry.blob(repository, &layer.descriptor).await?;
@@ -75,23 +67,4 @@ async fn apply(
         }
     };
     done.await.map_err(|error| Error::failed("reading broke off").because(error))?
-}
-
-/// How a layer's blob is packed.
-#[derive(Debug, Clone, Copy)]
-enum Compression {
-    None,
-    Gzip,
-}
-
-impl Compression {
-    /// By the media type (OCI image-spec, layer.md; Docker's own has always been gzip or plain).
-    fn of(media_type: &str) -> Result<Self> {
-        match media_type {
-            gzip if gzip.ends_with("tar+gzip") || gzip.ends_with("tar.gzip") => Ok(Compression::Gzip),
-            plain if plain.ends_with(".tar") || plain.ends_with("tar") => Ok(Compression::None),
-            other => Err(Error::failed(format!("layers of type {other} cannot be read"))
-                .help("those that are packed with gzip, or not at all, can")),
-        }
-    }
 }

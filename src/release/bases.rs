@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::io::ReaderStream;
 
 use super::Parts;
-use crate::base::contents::Contents;
+use crate::base::contents::{BaseFiles, Contents};
 use crate::base::{Base, debian, layout};
 use crate::config::{Config, Debian};
 use crate::engine::{Login, direct, pipe};
@@ -195,20 +195,18 @@ impl Reading<'_> {
         image: &Image,
     ) -> Result<Contents> {
         let task = self.progress.task(name, "look into");
-        let mut contents = Contents::default();
+        let mut files = BaseFiles::default();
         for layer in image.layers() {
             task.detail(format!("layer {}", layer.descriptor.digest.short()));
             let blob = registry.blob(&reference.repository, &layer.descriptor).await?;
-            let mut below = contents;
-            let read = pipe::read(ReaderStream::new(blob), move |mut blob| {
-                below.add_layer(&mut blob)?;
-                // Whether the bytes are those of the digest shows at their end.
-                std::io::copy(&mut blob, &mut std::io::sink())?;
+            let mut below = files;
+            let read = pipe::read(ReaderStream::new(blob), move |blob| {
+                below.apply(blob)?;
                 Ok::<_, Error>(below)
             });
-            contents = read.await.expect("reading a layer does not panic")?;
+            files = read.await.expect("reading a layer does not panic")?;
         }
         task.done(format!("{} layers", image.layers().len()));
-        Ok(contents)
+        Ok(files.into())
     }
 }

@@ -1,6 +1,8 @@
 //! imgforge.toml: what is read from it, and how each mistake is told. No daemon, no network.
 
-use imgforge::config::{BaseConfig, BuildSecret, Config, EngineName, Mode, Owner, Store, Target};
+use imgforge::config::{
+    BaseConfig, BuildSecret, Compression, Config, EngineName, Mode, Owner, Store, Target,
+};
 use imgforge::error::{Error, Kind};
 
 /// The example of docs/configuration.md, with every table.
@@ -31,6 +33,7 @@ fn every_table_is_read() {
     let secrets = config.secrets.as_ref().unwrap();
     assert_eq!(secrets.store, Store::Dir("secrets".into()));
     assert_eq!(config.build.secrets["pip_token"], BuildSecret::Env("PIP_TOKEN".into()));
+    assert_eq!(config.build.compression, Compression::Zstd);
     assert!(
         matches!(config.bases["python"].get_ref(), BaseConfig::Debian(debian) if debian.suite == "bookworm")
     );
@@ -84,6 +87,10 @@ fn mistakes_are_told_with_their_place_and_the_way_out() {
             "unknown key \"dockerfil\" @3:1 did you mean \"dockerfile\"?",
         ),
         ("project = \"shop\"\n[deploy]\ntarget = \"ec2\"", "unknown key \"ec2\" @3:10 did you mean \"ecs\"?"),
+        (
+            "project = \"shop\"\n[build]\ncompression = \"zst\"",
+            "unknown key \"zst\" @3:15 did you mean \"zstd\"? (known: gzip, zstd)",
+        ),
         ("project = \"Shop\"", "a project's name is lower case letters, digits and dashes @1:11"),
         ("project = shop", "imgforge.toml is not valid TOML:"),
         ("[images.web]\ndockerfile = \"x\"", "missing field `project` @"),

@@ -7,3 +7,4 @@ mod index;
 mod layers;
 mod python;
 mod registries;
+mod zstd;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::mirror::Sources;
+use crate::config::Compression;
 use crate::error::{Error, Result};
 use crate::layer::{Digests, LayerWriter};
 use crate::progress::Task;
@@ -180,7 +181,11 @@ fn private(folder: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
 }
 
 fn compress(mut tar: File, path: &Path) -> io::Result<Digests> {
-    let mut layer = LayerWriter::new(io::BufWriter::with_capacity(1 << 20, fs_err::File::create(path)?));
+    // Always gzip: a base is made once and kept for every project and engine, and any daemon takes it as it is.
+    let mut layer = LayerWriter::new(
+        Compression::Gzip,
+        io::BufWriter::with_capacity(1 << 20, fs_err::File::create(path)?),
+    );
     io::copy(&mut tar, &mut layer)?;
     let (mut blob, digests) = layer.finish()?;
     blob.flush()?;

@@ -171,6 +171,12 @@ fn refused(doing: &str, host: &str, status: StatusCode, message: String) -> Erro
         format!("the daemon cannot reach {host}: check the name and its network")
     } else if says(&["no space left"]) {
         "the daemon's disk is full: `docker system df` shows by what".to_owned()
+    } else if says(&["processing tar file"]) && says(&["invalid tar header", "unexpected eof"]) {
+        // How one says it that takes zstd for a tar (moby before 23, pkg/archive/archive.go, `DetectCompression`): of a short
+        // one there is not even a header.
+        "the image may have layers that are zstd, which a Docker daemon pulls from version 23 on: update it, or build the \
+         image with [build] compression = \"gzip\""
+            .to_owned()
     } else if says(&["not found", "manifest unknown"]) || status == StatusCode::NOT_FOUND {
         "check the name; a private repository may need a login".to_owned()
     } else {
@@ -195,6 +201,10 @@ mod tests {
             ("toomanyrequests: slow down", "asks for a pause"),
             ("dial tcp: lookup registry.example.com: no such host", "cannot reach registry.example.com"),
             ("manifest for x not found: manifest unknown", "check the name"),
+            (
+                "failed to register layer: Error processing tar file(exit status 1): archive/tar: invalid tar header",
+                "compression = \"gzip\"",
+            ),
             ("something else", "run the same command again"),
         ];
         for (message, want) in cases {

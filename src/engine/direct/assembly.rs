@@ -72,8 +72,7 @@ struct Assembly<'a> {
 
 impl Assembly<'_> {
     /// Puts the layer with this blob on it.
-    fn append(&mut self, mut layer: Layer, tree: &Tree, created_by: String) {
-        layer.descriptor.media_type = self.image.kind().gzip_layer().into();
+    fn append(&mut self, layer: Layer, tree: &Tree, created_by: String) {
         self.rootfs.add(tree);
         self.image = self.image.append(layer, History { created_by, comment: "imgforge".into() });
     }

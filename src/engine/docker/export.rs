@@ -82,13 +82,9 @@ fn base_layers(built: &Built) -> Layers {
     };
     let mut known = BTreeMap::new();
     for layer in image.into_iter().flat_map(|image| image.layers()) {
-        let mut layer = layer.clone();
-        // The exported image is an OCI one; a gzip blob is the same under both families' types.
-        if layer.descriptor.media_type == Kind::Docker.gzip_layer() {
-            layer.descriptor.media_type = Kind::Oci.gzip_layer().into();
-        }
-        if layer.descriptor.media_type.starts_with("application/vnd.oci.") {
-            known.insert(layer.diff_id, layer);
+        // The exported image is an OCI one.
+        if Kind::Oci.layer(&layer.descriptor.media_type).is_some() {
+            known.insert(layer.diff_id, layer.clone());
         }
     }
     Arc::new(known)

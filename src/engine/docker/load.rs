@@ -5,7 +5,8 @@
 //!
 //! Invariant (contract 6): the archive is streamed as it is made; the secret layer is never in a file here.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 
 use bollard::query_parameters::ImportImageOptionsBuilder;
 use futures_util::StreamExt;
@@ -16,6 +17,7 @@ use crate::engine::daemon::Daemon;
 use crate::engine::pipe;
 use crate::error::{Error, Result};
 use crate::image::{Content, Image, Layer};
+use crate::layer::packing::{Packing, unpacked};
 use crate::progress::Reporter;
 
 /// Which layers' tars are in the archive.
@@ -91,7 +93,8 @@ async fn transfer(daemon: &Daemon, image: &Image, send: Send) -> Result<()> {
 }
 
 /// `docker save`'s archive: manifest.json, the config, `DIFF_ID.tar.gz` for each layer that is sent. Blobs go as they are:
-/// the daemon inflates them (moby, image/tarexport/load.go, `loadLayer`) and checks their diff_ids.
+/// the daemon tells by their bytes how they are packed, inflates them (moby, image/tarexport/load.go, `loadLayer`) and checks
+/// their diff_ids. Those that are zstd, which daemons before 23 do not read, are sent as tars.
 fn write(image: &Image, send: Send, out: &mut impl Write) -> Result<()> {
     let mut archive = tar::Builder::new(out);
     let config = image.config_bytes();
@@ -108,8 +111,7 @@ fn write(image: &Image, send: Send, out: &mut impl Write) -> Result<()> {
         match (&layer.content, send) {
             (Content::Memory(blob), _) => append(&mut archive, &name(layer), blob.len() as u64, &blob[..])?,
             (Content::File(path), Send::Whole | Send::Above(_)) => {
-                let file = fs_err::File::open(path.as_path())?;
-                append(&mut archive, &name(layer), file.metadata()?.len(), file)?;
+                append_blob(&mut archive, &name(layer), path)?;
             }
             (Content::Registry(repository), Send::Whole | Send::Above(_)) => {
                 let (digest, repository) = (layer.descriptor.digest.short(), repository.clone());
@@ -123,6 +125,22 @@ fn write(image: &Image, send: Send, out: &mut impl Write) -> Result<()> {
     }
     archive.finish()?;
     Ok(())
+}
+
+fn append_blob<W: Write>(archive: &mut tar::Builder<W>, name: &str, path: &Path) -> io::Result<()> {
+    let mut file = fs_err::File::open(path)?;
+    let mut start = Vec::new();
+    (&file).take(4).read_to_end(&mut start)?;
+    file.rewind()?;
+    match Packing::of(&start) {
+        Packing::Plain | Packing::Gzip => append(archive, name, file.metadata()?.len(), file),
+        Packing::Zstd => {
+            // Its size comes before it in the archive, so it is unpacked twice: that is faster than to keep it anywhere.
+            let size = io::copy(&mut unpacked(&mut file)?, &mut io::sink())?;
+            file.rewind()?;
+            append(archive, name, size, unpacked(file)?)
+        }
+    }
 }
 
 fn append<W: Write>(

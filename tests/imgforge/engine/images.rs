@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use imgforge::config::{Mode, Owner};
+use imgforge::config::{Compression, Mode, Owner};
 use imgforge::digest::Digest;
+use imgforge::engine::cache::LayerCache;
 use imgforge::engine::docker::DockerEngine;
 use imgforge::engine::{Built, Engine, Logins};
 use imgforge::image::{Content, Image, Kind, seam};
@@ -52,9 +53,34 @@ async fn an_export_is_the_same_image_every_time() {
     assert_eq!(recorder.outcome("export"), Some(Outcome::Reused));
 
     let elsewhere = tempfile::tempdir().unwrap();
-    let fresh = DockerEngine::new(daemon(), elsewhere.path());
+    let fresh = DockerEngine::new(daemon(), LayerCache::new(elsewhere.path().join("layers")));
     let fresh = fresh.export(&built, &Reporter::silent()).await.unwrap();
     assert_eq!(fresh.digest(), image.digest(), "an empty cache gives the same digest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_in_zstd_are_exported_once_and_given_back_as_any_daemon_reads_them() {
+    let site = Site::new(&[("web.Dockerfile", DOCKERFILE), ("a", "a")]);
+    let gzip = site.engine(daemon());
+    let below = built(&site, &gzip).await;
+    let in_gzip = gzip.export(&below, &Reporter::silent()).await.unwrap();
+    let zstd = DockerEngine::new(daemon(), site.cache().compressing(Compression::Zstd));
+    let in_zstd = zstd.export(&below, &Reporter::silent()).await.unwrap();
+    assert_eq!(in_zstd.config_bytes(), in_gzip.config_bytes());
+    let types = |image: &Image| -> Vec<String> {
+        image.layers().iter().map(|layer| layer.descriptor.media_type.clone()).collect()
+    };
+    let (plain, packed) = (Kind::Oci.gzip_layer(), Kind::oci_layer(Compression::Zstd));
+    assert_eq!(types(&in_zstd), [plain, packed, packed, packed], "the base's own blob stays");
+    let (recorder, progress) = Recorder::new();
+    assert_eq!(zstd.export(&below, &progress).await.unwrap().digest(), in_zstd.digest());
+    assert_eq!(gzip.export(&below, &progress).await.unwrap().digest(), in_gzip.digest());
+    assert_eq!(recorder.outcome("export"), Some(Outcome::Reused));
+    assert!(!zstd.can_push_to(&below, "registry.example.com"), "a daemon would send gzip");
+
+    docker_prints(&["image", "rm", "--force", &below.id.to_string()]);
+    let id = zstd.load(&in_zstd, None, &Reporter::silent()).await.unwrap();
+    assert_eq!(docker_prints(&["run", "--rm", &id.to_string(), "cat", "/home/two"]), "two\n");
 }
 
 #[tokio::test]

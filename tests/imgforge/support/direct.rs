@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use imgforge::layer::packing;
 use serde_json::Value;
 
 use super::program::Program;
@@ -119,7 +120,7 @@ impl Pushed {
 
 /// The entries of a layer's blob.
 pub fn entries(blob: &[u8]) -> BTreeMap<String, Entry> {
-    let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(blob));
+    let mut tar = tar::Archive::new(packing::unpacked(blob).unwrap());
     let mut entries = BTreeMap::new();
     for entry in tar.entries().unwrap() {
         let mut entry = entry.unwrap();

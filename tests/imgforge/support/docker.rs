@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use imgforge::base::Base;
 use imgforge::config::EngineName;
 use imgforge::digest::{DiffId, Digest};
+use imgforge::engine::cache::LayerCache;
 use imgforge::engine::daemon::Daemon;
 use imgforge::engine::docker::DockerEngine;
 use imgforge::engine::{Built, Recipe};
@@ -146,7 +147,12 @@ impl Site {
 
     /// An engine on `daemon` whose cache is this site's.
     pub fn engine(&self, daemon: Daemon) -> DockerEngine {
-        DockerEngine::new(daemon, &self.work_dir())
+        DockerEngine::new(daemon, self.cache())
+    }
+
+    /// That cache.
+    pub fn cache(&self) -> LayerCache {
+        LayerCache::new(self.work_dir().join("layers"))
     }
 
     /// How to build `image` from `NAME.Dockerfile`.
@@ -227,7 +233,8 @@ pub fn busybox(folder: &Path, name: &str) -> Image {
     let tar = tar.into_inner().unwrap();
     let blob = folder.join("layer.tar.gz");
     let mut file = std::fs::File::create(&blob).unwrap();
-    let digests = imgforge::layer::compress(&tar[..], &mut file).unwrap();
+    let digests =
+        imgforge::layer::compress(imgforge::config::Compression::Gzip, &tar[..], &mut file).unwrap();
     file.flush().unwrap();
     assert_eq!(digests.diff_id, DiffId(Digest::of(&tar)));
     let descriptor = Descriptor::new(Kind::Oci.gzip_layer(), digests.digest, digests.size);

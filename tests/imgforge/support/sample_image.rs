@@ -31,7 +31,9 @@ fn sample_layer(kind: Kind, folder: &Path, at: usize, size: usize) -> Layer {
     header.set_mode(0o644);
     tar.append_data(&mut header, format!("file-{at}"), &content[..]).unwrap();
     let mut blob = Vec::new();
-    let digests = layer::compress(&tar.into_inner().unwrap()[..], &mut blob).unwrap();
+    let digests =
+        layer::compress(imgforge::config::Compression::Gzip, &tar.into_inner().unwrap()[..], &mut blob)
+            .unwrap();
     let path = folder.join(format!("layer-{at}.tar.gz"));
     std::fs::write(&path, blob).unwrap();
     let descriptor = Descriptor::new(kind.gzip_layer(), digests.digest, digests.size);

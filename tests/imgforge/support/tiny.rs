@@ -1,13 +1,15 @@
 //! The smallest real project: a busybox web server, one secret file, a compose file. Its base is an OCI layout that is made
 //! here, so that nothing is pulled and a release takes seconds.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use imgforge::config::Compression;
 use imgforge::digest::Digest;
 use imgforge::image::{Content, Descriptor, Image, Kind, Layer};
-use imgforge::layer::LayerWriter;
+use imgforge::layer::{LayerWriter, packing};
 
 use super::program::Program;
 
@@ -152,9 +154,14 @@ pub fn busybox_tar<W: std::io::Write>(out: W) -> tar::Builder<W> {
 
 /// An OCI layout with [`busybox_tar`].
 pub fn busybox_layout(path: &Path) {
-    let tar = busybox_tar(LayerWriter::new(Vec::new()));
+    busybox_layout_in(Compression::Gzip, path);
+}
+
+/// The same, its layer compressed so.
+pub fn busybox_layout_in(compression: Compression, path: &Path) {
+    let tar = busybox_tar(LayerWriter::new(compression, Vec::new()));
     let (blob, digests) = tar.into_inner().unwrap().finish().unwrap();
-    let descriptor = Descriptor::new(Kind::Oci.gzip_layer(), digests.digest, digests.size);
+    let descriptor = Descriptor::new(Kind::oci_layer(compression), digests.digest, digests.size);
     let layer = Layer { descriptor, diff_id: digests.diff_id, content: Content::Memory(blob.clone().into()) };
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
@@ -196,14 +203,11 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// Whether `bytes` hold `needle`, as it is or inside gzip.
+/// Whether `bytes` hold `needle`, as it is or inside gzip or zstd.
 pub fn holds(bytes: &[u8], needle: &str) -> bool {
-    let within = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut out = Vec::new();
-        let mut gzip = flate2::read::MultiGzDecoder::new(bytes);
-        let _ = std::io::Read::read_to_end(&mut gzip, &mut out);
-        return within(&out);
+    let mut out = Vec::new();
+    if let Ok(mut unpacked) = packing::unpacked(bytes) {
+        let _ = unpacked.read_to_end(&mut out);
     }
-    within(bytes)
+    [bytes, &out].iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle.as_bytes()))
 }

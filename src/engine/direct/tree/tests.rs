@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Compression;
 use crate::digest::DiffId;
 use crate::layer::LayerWriter;
 
@@ -50,7 +51,7 @@ fn layer_is_golden() {
         0o644,
     );
     tree.complete(&rootfs(&[("srv", 7)], &[])).unwrap();
-    let mut writer = LayerWriter::new(Vec::new());
+    let mut writer = LayerWriter::new(Compression::Gzip, Vec::new());
     tree.write(&mut writer).unwrap();
     let (blob, digests) = writer.finish().unwrap();
     assert_eq!(digests.digest, Digest::of(&blob));
