@@ -73,6 +73,8 @@ pub struct DirectRecipe {
     pub directories: Vec<DirectoryConfig>,
     /// What containers start with.
     pub settings: SettingsConfig,
+    /// Where secret files will be, not what is in them: of a module in such a place nothing is compiled.
+    pub baked: Vec<String>,
 }
 
 /// An image without secrets, as the engine holds it.

@@ -7,7 +7,7 @@ use super::{
     store,
 };
 use crate::base::debian;
-use crate::config::{BaseConfig, Config, Store};
+use crate::config::{BaseConfig, Config, ImageConfig, Store};
 use crate::deploy::Deployer;
 use crate::doctor::{Check, Outcome};
 use crate::engine::docker::DockerEngine;
@@ -95,8 +95,9 @@ fn engine(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Check {
 }
 
 fn uv(config: &Config) -> Check {
-    if config.images.values().all(|image| image.python.is_none()) {
-        return skip("uv", "no image gets Python packages without a Dockerfile");
+    let compiles = |image: &ImageConfig| image.copy.iter().any(|copy| copy.get_ref().compile);
+    if config.images.values().all(|image| image.python.is_none() && !compiles(image)) {
+        return skip("uv", "no image gets Python packages or compiled modules without a Dockerfile");
     }
     Check::new("uv", direct::check_uv())
 }

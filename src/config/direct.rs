@@ -46,6 +46,9 @@ pub struct CopyConfig {
     /// Who owns it.
     #[serde(default)]
     pub owner: Owner,
+    /// Whether its Python modules are compiled when the image is built rather than when they are first imported.
+    #[serde(default)]
+    pub compile: bool,
 }
 
 fn everything() -> Spanned<PathBuf> {

@@ -21,6 +21,8 @@ use crate::partial::Partial;
 
 mod prune;
 
+/// The folder of compiled modules.
+const COMPILED: &str = "compiled";
 /// How long a folder to work in is left alone: no build takes that long.
 const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -160,6 +162,22 @@ impl LayerCache {
     /// Those of writing.
     pub fn put_document(&self, kind: &str, name: &str, document: &impl Serialize) -> Result<()> {
         self.write(kind, name, &serde_json::to_vec(document).map_err(io::Error::from)?)
+    }
+
+    /// What a module compiled to that was kept by this key; nothing for one that could not be.
+    pub fn compiled(&self, key: Digest) -> Option<Vec<u8>> {
+        let path = self.path(COMPILED, &key.hex());
+        let bytes = fs_err::read(&path).ok()?;
+        Self::mark(&path);
+        Some(bytes)
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_compiled(&self, key: Digest, bytes: &[u8]) -> Result<()> {
+        self.write(COMPILED, &key.hex(), bytes)
     }
 
     /// A new folder in the cache's own, gone when it is dropped. What killed runs have left goes after a day.

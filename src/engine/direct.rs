@@ -23,6 +23,7 @@ use crate::layer::bake::Folders;
 use crate::progress::Reporter;
 
 mod assembly;
+mod compile;
 mod copy;
 mod environment;
 mod interpreter;

@@ -85,6 +85,7 @@ fn direct(config: &Config, image: &ImageConfig) -> DirectRecipe {
     DirectRecipe {
         requirements: requirements.map(|path| normal(&config.path(path.get_ref()))),
         python,
+        baked: image.bake.iter().map(|bake| bake.path.get_ref().clone()).collect(),
         copy: image.copy.iter().map(|copy| copy.get_ref().clone()).collect(),
         statics: image.statics.as_ref().map(|statics| statics.get_ref().clone()),
         users: image.users.iter().map(|user| user.get_ref().clone()).collect(),

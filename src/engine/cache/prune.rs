@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::LayerCache;
+use super::{COMPILED, LayerCache};
 
 /// Manifests are small, and made anew by two requests: those that were kept this long ago go, used or not.
 const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -37,8 +37,10 @@ impl LayerCache {
 
     fn prune_unused(&self, limit: u64, in_use: Duration) -> u64 {
         let now = SystemTime::now();
-        let mut blobs: Vec<(SystemTime, u64, PathBuf)> = std::fs::read_dir(self.folder.join("blobs"))
+        let folders = ["blobs", COMPILED].map(|name| std::fs::read_dir(self.folder.join(name)));
+        let mut blobs: Vec<(SystemTime, u64, PathBuf)> = folders
             .into_iter()
+            .flatten()
             .flatten()
             .flatten()
             // Unfinished ones have another name, and are swept by who writes here.

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::copy::{Files, Place};
-use super::interpreter::Interpreter;
+use super::interpreter::{self, Interpreter};
 use super::python::Packages;
 use super::stats::Stats;
-use super::tree::{Rootfs, Tree, What};
+use super::tree::{Modules, Rootfs, Tree, What};
 use super::uv::{Access, Uv};
-use super::{DirectEngine, blocking, environment, settings, statics, system};
+use super::{DirectEngine, blocking, compile, environment, settings, statics, system};
 use crate::base::contents::Contents;
 use crate::config::Owner;
 use crate::config::direct::SettingsConfig;
@@ -51,7 +51,8 @@ pub(super) async fn assemble(base: &Image, parts: Parts<'_>) -> Result<(Image, R
     if let (Some(packages), Some(path)) = (&packages, &path) {
         assembly.install(packages, path).await?;
     }
-    let (listing, sources) = assembly.copies().await?;
+    let modules = assembly.modules(base)?;
+    let (listing, sources) = assembly.copies(modules).await?;
     if let Some(sources) = sources {
         assembly.statics(&listing, sources, packages.as_ref(), &direct.settings).await?;
     }
@@ -88,6 +89,9 @@ impl Assembly<'_> {
             Some(layer) => (layer, tree),
             None => {
                 self.task.detail(created_by.clone());
+                let tools = async || self.uv().await;
+                compile::fill(&self.recipe.image, &mut tree, &self.engine.cache, tools, self.progress)
+                    .await?;
                 write(&self.engine.cache, key, tree).await?
             }
         };
@@ -113,6 +117,19 @@ impl Assembly<'_> {
         let (image, platform) = (&self.recipe.image, base.platform());
         let interpreter = Interpreter::find(image, config, base.config(), self.contents, &platform)?;
         Packages::read(image, config, self.direct.requirements.clone(), interpreter).map(Some)
+    }
+
+    /// What compiles modules, where a copy is to be compiled.
+    fn modules(&self, base: &Image) -> Result<Option<Modules>> {
+        if !self.direct.copy.iter().any(|copy| copy.compile) {
+            return Ok(None);
+        }
+        let written = self.direct.python.as_ref().and_then(|python| python.version.as_ref());
+        let version = match written {
+            Some(version) => version.get_ref().clone(),
+            None => Interpreter::version_in(&self.recipe.image, base.config(), self.contents)?,
+        };
+        Ok(Some(Modules::new(interpreter::minor(&version), &self.direct.baked)))
     }
 
     async fn install(&mut self, packages: &Packages, path: &str) -> Result<()> {
@@ -157,7 +174,7 @@ impl Assembly<'_> {
     }
 
     /// Every copy, each file read only when it changed; and the digest of all that a command can see.
-    async fn copies(&mut self) -> Result<(Listing, Option<Digest>)> {
+    async fn copies(&mut self, mut modules: Option<Modules>) -> Result<(Listing, Option<Digest>)> {
         let (cache, recipe) = (self.engine.cache.clone(), self.recipe.clone());
         let (copies, with_statics) = (self.direct.copy.clone(), self.direct.statics.is_some());
         let inputs = self.direct.statics.as_ref().map_or(&[][..], |statics| &statics.inputs);
@@ -170,7 +187,15 @@ impl Assembly<'_> {
             let mut files = Files { listing: &listing, stats };
             let mut trees = Vec::new();
             for copy in &copies {
-                let mut parts = files.copied(&recipe.image, copy, &rootfs)?.split();
+                let mut tree = files.copied(&recipe.image, copy, &rootfs)?;
+                if let Some(modules) = &mut modules {
+                    if copy.compile {
+                        modules.add_all(&mut tree, copy.owner, &rootfs);
+                    } else {
+                        modules.add_replaced(&mut tree, copy.owner, &rootfs);
+                    }
+                }
+                let mut parts = tree.split();
                 for part in &mut parts {
                     part.complete(&rootfs)?;
                     rootfs.add(part);

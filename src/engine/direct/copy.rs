@@ -83,7 +83,7 @@ impl Files<'_> {
                 // A link's own mode means nothing.
                 What::Link(_) => 0o777,
                 What::Directory => normal_mode(entry.mode, true),
-                What::Bytes(_) | What::File(_) => normal_mode(entry.mode, false),
+                What::Bytes(_) | What::File(_) | What::Compiled(_) => normal_mode(entry.mode, false),
             };
             tree.insert(path, what, place.owner, mode);
         }

@@ -32,18 +32,9 @@ impl Interpreter {
         platform: &str,
     ) -> Result<Self> {
         let found = preferred(contents);
-        let version = match (&config.version, python_version(base), &found) {
-            (Some(version), _, _) => version.get_ref().clone(),
-            (None, Some(version), _) => version,
-            (None, None, Some(path)) => path.rsplit("python").next().unwrap_or_default().to_owned(),
-            (None, None, None) => {
-                return Err(Error::config(format!("the base of image {image:?} has no Python")).help(
-                    format!(
-                        "take a base with python3, or say where it comes from with version = \"3.11\" in \
-                         [images.{image}.python]"
-                    ),
-                ));
-            }
+        let version = match &config.version {
+            Some(version) => version.get_ref().clone(),
+            None => Self::version_in(image, base, contents)?,
         };
         // The first line of a script outlives a patch release of the base.
         let folder = found.as_deref().and_then(|path| path.rsplit_once('/')).map(|(folder, _)| folder);
@@ -64,6 +55,28 @@ impl Interpreter {
         };
         Ok(Interpreter { version, path, platform: format!("{machine}-unknown-linux-{libc}") })
     }
+
+    /// The version of the base's own Python.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn version_in(image: &str, base: &Object, contents: &Contents) -> Result<String> {
+        match (python_version(base), preferred(contents)) {
+            (Some(version), _) => Ok(version),
+            (None, Some(path)) => Ok(path.rsplit("python").next().unwrap_or_default().to_owned()),
+            (None, None) => {
+                Err(Error::config(format!("the base of image {image:?} has no Python")).help(format!(
+                    "take a base with python3, or say where it comes from with version = \"3.11\" in \
+                     [images.{image}.python]"
+                )))
+            }
+        }
+    }
+}
+
+/// `3.11` of a version.
+pub(super) fn minor(version: &str) -> String {
+    version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
 fn python_version(base: &Object) -> Option<String> {

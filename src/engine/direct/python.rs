@@ -18,7 +18,7 @@ use crate::engine::direct::copy::join;
 use crate::engine::direct::interpreter::Interpreter;
 use crate::engine::direct::tree::{Source, Tree, What, normal_mode};
 use crate::engine::direct::uv::{self, Access, Uv};
-use crate::engine::direct::{environment, scripts};
+use crate::engine::direct::{environment, interpreter, scripts};
 use crate::error::{Error, Result};
 use crate::progress::Task;
 
@@ -183,7 +183,7 @@ impl Packages {
 
     /// `3.11`
     pub(super) fn minor(&self) -> String {
-        self.interpreter.version.split('.').take(2).collect::<Vec<_>>().join(".")
+        interpreter::minor(&self.interpreter.version)
     }
 
     /// In words: `requirements.txt, gunicorn==27.0.1`.

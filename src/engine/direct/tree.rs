@@ -17,7 +17,10 @@ use crate::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
 use crate::layer::bake::{Folder, Folders};
 
+mod modules;
 mod split;
+
+pub(super) use modules::{Module, Modules};
 
 /// How many links of a base are followed for one path (Linux, path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -44,6 +47,8 @@ pub(super) enum What {
     Bytes(Vec<u8>),
     File(Source),
     Link(String),
+    /// What a module compiles to. It stands for the bytes until the layer is written.
+    Compiled(Module),
 }
 
 /// A file of this machine: what it was when it was listed, and the digest that it had when it was read.
@@ -103,6 +108,7 @@ impl Tree {
                 What::Bytes(bytes) => ("file", Digest::of(bytes).to_string()),
                 What::File(source) => ("file", source.digest.to_string()),
                 What::Link(target) => ("link", target.clone()),
+                What::Compiled(module) => ("compiled", module.key().to_string()),
             };
             let Attributes { uid, gid, mode, mtime } = attributes;
             hash.update(format!("{path}\0{kind}\0{content}\0{uid} {gid} {mode:o} {mtime}\0"));
@@ -137,6 +143,9 @@ impl Tree {
                     header.set_entry_type(tar::EntryType::Regular);
                     header.set_size(bytes.len() as u64);
                     tar.append_data(&mut header, path, &bytes[..])?;
+                }
+                What::Compiled(module) => {
+                    return Err(Error::failed(format!("/{} was not compiled", module.path)));
                 }
                 What::File(source) => {
                     header.set_entry_type(tar::EntryType::Regular);
@@ -223,7 +232,7 @@ impl Rootfs {
                 What::Link(target) => {
                     self.links.insert(path.clone(), target.clone());
                 }
-                What::Bytes(_) | What::File(_) => {}
+                What::Bytes(_) | What::File(_) | What::Compiled(_) => {}
             }
         }
     }

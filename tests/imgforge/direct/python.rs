@@ -1,5 +1,6 @@
 //! Python packages from wheels, on a base of Debian's python3. They come from the package index.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::direct::{Direct, Pushed};
@@ -100,6 +101,80 @@ async fn modules_are_compiled_when_asked_for_and_the_same_each_time() {
     let compiled = &pushed.layers[1]["opt/site/whitenoise/__pycache__/base.cpython-311.pyc"].content;
     assert_eq!(compiled[4..8], [1, 0, 0, 0]);
     assert_eq!(two.push().digest, pushed.digest);
+}
+
+/// A site whose own modules are compiled.
+async fn site() -> Direct {
+    let direct = project(
+        "bake = [{ secret = \"settings\", path = \"/srv/shop/settings.py\" }]\n\
+         [[images.web.copy]]\nfrom = \"site\"\nto = \"/srv\"\nowner = \"7:7\"\ncompile = true\n\
+         [[images.web.copy]]\nfrom = \"more\"\nto = \"/srv\"\n",
+    )
+    .await;
+    direct.write("site/manage.py", "print('hello')\n");
+    direct.write(
+        "site/shop/views.py",
+        "KINDS = {'a', 'b', 'c'}\n\ndef kind(name):\n    return name in {'x', 'y', 'z'}\n",
+    );
+    direct.write("site/shop/settings.py", "SECRET = 'of another machine'\n");
+    direct.write("site/shop/template.py", "class {{ name }}:\n");
+    direct.write("site/shop/__pycache__/views.cpython-39.pyc", "of another machine");
+    direct.write("more/shop/urls.py", "URLS = []\n");
+    direct
+}
+
+#[tokio::test]
+async fn modules_of_the_site_are_compiled_when_asked_for_and_each_only_when_it_is_new() {
+    let direct = site().await;
+    let ended = direct.program().run(&["push", "--output", "json"]).ok();
+    let warnings = ended.stdout.matches("/srv/shop/template.py is no valid Python 3.11").count();
+    assert_eq!(warnings, 1, "{}", ended.stdout);
+    let pushed = Pushed::of(&direct.path(), &ended.result());
+    let compiled: Vec<&str> = pushed
+        .layers
+        .iter()
+        .flat_map(BTreeMap::keys)
+        .map(String::as_str)
+        .filter(|path| path.ends_with(".pyc"))
+        .filter(|path| path.starts_with("srv"))
+        .collect();
+    let views = "srv/shop/__pycache__/views.cpython-311.pyc";
+    assert_eq!(compiled, ["srv/__pycache__/manage.cpython-311.pyc", views]);
+    let views = &pushed.layers[1][views];
+    // By content, and not to be checked (PEP 552).
+    assert_eq!((&views.content[4..8], views.owner, views.mode), (&[1, 0, 0, 0][..], (7, 7), 0o644));
+    let holds = |needle: &[u8]| views.content.windows(needle.len()).any(|at| at == needle);
+    assert!(holds(b"/srv/shop/views.py") && !holds(direct.path().as_os_str().as_encoded_bytes()));
+    assert_eq!(pushed.layers[1]["srv/shop/__pycache__"].owner, (7, 7));
+
+    // Nothing new: nothing is compiled. One new module: it alone is, and what it was before is still known.
+    let without_uv = direct.program().with("PATH", "/nowhere");
+    without_uv.run(&["push"]).ok();
+    direct.write("site/manage.py", "print('another')\n");
+    without_uv.run(&["push"]).failed(6, "uv, which is not on PATH");
+    let changed = direct.push();
+    assert_eq!(&changed.layers[1]["srv/shop/__pycache__/views.cpython-311.pyc"], views);
+    direct.write("site/manage.py", "print('hello')\n");
+    direct.write("site/shop/page.html", "new\n");
+    without_uv.run(&["push"]).ok();
+    std::fs::remove_file(direct.path().join("site/shop/page.html")).unwrap();
+
+    // Elsewhere, compiled one after the other in another order: the same bytes.
+    let other = site().await;
+    for file in ["settings.py", "imgforge.salt"] {
+        std::fs::copy(direct.path().join("secrets").join(file), other.path().join("secrets").join(file))
+            .unwrap();
+    }
+    other.write("site/shop/views.py", "KINDS = {'x', 'y', 'z'}\n");
+    other.push();
+    direct.write("more/shop/views.py", "KINDS = {'later'}\n");
+    let text = std::fs::read_to_string(direct.path().join("site/shop/views.py")).unwrap();
+    other.write("site/shop/views.py", &text);
+    assert_eq!(other.push().digest, pushed.digest);
+
+    // A module that a later copy puts over it is compiled, too: what was compiled is not checked when it is imported.
+    let replaced = direct.push();
+    assert!(replaced.layers[2].contains_key("srv/shop/__pycache__/views.cpython-311.pyc"));
 }
 
 #[tokio::test]

@@ -41,11 +41,16 @@ impl Tree {
 }
 
 fn weight(node: &Node) -> u64 {
+    let content = match &node.what {
+        // About as large as its source. It is not there yet.
+        What::Compiled(module) => &module.source,
+        what => what,
+    };
     ENTRY
-        + match &node.what {
+        + match content {
             What::Bytes(bytes) => bytes.len() as u64,
             What::File(source) => source.size,
-            What::Directory | What::Link(_) => 0,
+            What::Directory | What::Link(_) | What::Compiled(_) => 0,
         }
 }
 
