@@ -11,7 +11,6 @@ use crate::deploy::Deployer;
 use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::ecs::{EcsConfig, EcsDeployer, Pace};
 use crate::engine::by_image::ByImage;
-use crate::engine::cache::LayerCache;
 use crate::engine::daemon::Daemon;
 use crate::engine::direct::DirectEngine;
 use crate::engine::docker::DockerEngine;
@@ -128,7 +127,7 @@ impl Needs {
 pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result<Parts> {
     let (store, secrets) = secrets(&config, &needs).await?;
     let logins = logins(&config, &secrets, lookup).await?;
-    let cache = layer_cache(&config);
+    let cache = release::cache(&config);
     let docker = match needs.daemon(&config) {
         true => Some(DockerEngine::new(daemon(lookup)?, cache.clone())),
         false => None,
@@ -146,11 +145,6 @@ pub async fn connect(config: Config, needs: Needs, lookup: Lookup<'_>) -> Result
     let bases = bases(&config, &logins)?;
     let build_secrets = build_secrets(&config, &needs, lookup)?;
     Ok(Parts { config, secrets, store, bases, engine, registry, deployer, build_secrets })
-}
-
-/// Where layers that are made are kept.
-fn layer_cache(config: &Config) -> LayerCache {
-    LayerCache::new(config.work_dir().join("layers")).compressing(config.build.compression)
 }
 
 /// The secret store of a configuration.

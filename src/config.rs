@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
-use self::direct::{CopyConfig, DirectoryConfig, PythonConfig, SettingsConfig, StaticConfig, UserConfig};
+use self::direct::{
+    CopyConfig, DirectoryConfig, Platform, PythonConfig, SettingsConfig, StaticConfig, UserConfig,
+};
 
 pub mod direct;
 mod interpolate;
@@ -190,6 +192,9 @@ pub struct ImageConfig {
     pub dockerfile: Option<Spanned<PathBuf>>,
     /// The engine; `docker` when nothing is said.
     pub engine: Option<Spanned<EngineName>>,
+    /// direct: what it is built for; where it is built, or the daemon it runs on, when nothing is said.
+    #[serde(default)]
+    pub platforms: Vec<Spanned<Platform>>,
     /// The build context, from the project's folder.
     #[serde(default = "here")]
     pub context: PathBuf,

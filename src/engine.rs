@@ -59,6 +59,8 @@ pub struct Recipe {
 /// What an image of engine `direct` is made of.
 #[derive(Debug, Clone, Default)]
 pub struct DirectRecipe {
+    /// Which of the image's platforms it is, where imgforge.toml names them.
+    pub platform: Option<String>,
     /// Python packages.
     pub python: Option<PythonConfig>,
     /// The file that lists them, from anywhere.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, EngineName, OnceConfig, Target};
+use crate::config::{Config, EngineName, ImageConfig, OnceConfig, Target};
 use crate::error::{Error, Result};
 
 /// How far a run goes.
@@ -108,6 +108,9 @@ pub struct PlannedImage {
     pub image: String,
     /// What builds it.
     pub engine: EngineName,
+    /// For what; the engine's own platform when none is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
     /// From what.
     pub dockerfile: Option<String>,
     /// On what; a name in `bases`.
@@ -237,11 +240,20 @@ fn planned_image(
     Ok(PlannedImage {
         image: name.to_owned(),
         engine,
+        platforms: platforms(image, None),
         dockerfile: image.dockerfile.as_ref().map(|path| path.get_ref().display().to_string()),
         base: image.base.as_ref().map(|base| base.get_ref().clone()),
         bake,
         repository: observed.repositories.get(name).cloned(),
     })
+}
+
+/// What an image is built for: what imgforge.toml says, else the engine's own platform where that is known.
+pub fn platforms(image: &ImageConfig, engine: Option<&str>) -> Vec<String> {
+    match image.platforms[..] {
+        [] => engine.map(str::to_owned).into_iter().collect(),
+        _ => image.platforms.iter().map(|platform| platform.get_ref().0.clone()).collect(),
+    }
 }
 
 fn planned_secret(bake: &crate::config::Bake, observed: &Observed) -> PlannedSecret {
@@ -308,10 +320,13 @@ impl fmt::Display for Plan {
             if image.engine == EngineName::Direct {
                 write!(f, " directly")?;
             }
-            match &image.base {
-                Some(base) => writeln!(f, " on {base}")?,
-                None => writeln!(f)?,
+            if let Some(base) = &image.base {
+                write!(f, " on {base}")?;
             }
+            if !image.platforms.is_empty() {
+                write!(f, " for {}", image.platforms.join(", "))?;
+            }
+            writeln!(f)?;
             for secret in &image.bake {
                 let PlannedSecret { secret, version, path, owner, mode } = secret;
                 writeln!(f, "  bake   {}: {secret} ({version}) → {path} {owner} {mode}", image.image)?;

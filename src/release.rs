@@ -21,19 +21,21 @@ use crate::plan::{Plan, Request, Until};
 use crate::progress::{Reporter, Stage};
 use crate::registry::kept::Kept;
 use crate::registry::read::Reader;
-use crate::registry::{Pushed, Registry, push, read};
+use crate::registry::{Registry, read};
 use crate::secret::{self, Secret, SecretSet, SecretStore, pinned};
 
 pub mod bases;
 pub mod journal;
 pub mod lock;
 pub mod observe;
+mod push;
 pub mod recipe;
 pub mod source;
 pub mod summary;
 
 use journal::Journal;
-use summary::{ReleasedSummary, Summary};
+use push::{PushedImage, push_all};
+use summary::Summary;
 
 /// What a pipeline works with: the configuration and one backend of each kind (`backends` makes them).
 pub struct Parts {
@@ -92,14 +94,15 @@ pub async fn apply(
     let recipes = stages.run(Stage::Bases, recipe::recipes(parts, plan, &seen, progress)).await?;
     let built = stages.run(Stage::Build, build(parts, &recipes, &seen, progress, journal)).await?;
     if plan.until == Until::Build {
-        return Ok(Summary::built(plan, built, stages.times));
+        return Ok(Summary::built(plan, &built, stages.times));
     }
     let images = stages.run(Stage::Push, deliver(parts, built, &seen.platform, progress)).await?;
     let baked = stages.run(Stage::Bake, bake_all(parts, images, &seen.secrets)).await?;
     let pushed = stages.run(Stage::Push, push_all(parts, plan, baked, progress, journal)).await?;
     let mut summary = Summary::pushed(plan, &pushed);
     if let (Until::Deploy, Some(running)) = (plan.until, &seen.running) {
-        let release = stages.run(Stage::Deploy, release(parts, plan, pushed, progress)).await?;
+        let release =
+            stages.run(Stage::Deploy, release(parts, plan, pushed, &seen.platform, progress)).await?;
         let once = once_tasks(&parts.config);
         let deployed = deploy(parts, &release, running, &once, progress, journal);
         summary.deployed = Some(stages.run(Stage::Deploy, deployed).await?);
@@ -110,7 +113,7 @@ pub async fn apply(
 
 /// The layer cache.
 pub fn cache(config: &Config) -> LayerCache {
-    LayerCache::new(config.work_dir().join("layers"))
+    LayerCache::new(config.work_dir().join("layers")).compressing(config.build.compression)
 }
 
 /// The manifests and configs that are in it.
@@ -167,7 +170,8 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// All images at once: what they share, the daemon builds once.
+/// All images at once: what they share, the daemon builds once. Those of one image for several platforms one after the other:
+/// the first makes what is the same for all.
 async fn build(
     parts: &Parts,
     recipes: &[crate::engine::Recipe],
@@ -175,12 +179,15 @@ async fn build(
     progress: &Reporter,
     journal: &Journal,
 ) -> Result<Vec<Built>> {
-    try_join_all(recipes.iter().map(async |recipe| {
-        let built = parts.engine.build(recipe, &seen.logins, progress).await?;
-        journal.did(format!("built {}", recipe.image));
-        Ok(built)
-    }))
-    .await
+    let images = recipes.chunk_by(|one, next| one.image == next.image).map(async |platforms| {
+        let mut built = Vec::new();
+        for recipe in platforms {
+            built.push(parts.engine.build(recipe, &seen.logins, progress).await?);
+        }
+        journal.did(format!("built {}", platforms[0].image));
+        Ok::<_, Error>(built)
+    });
+    Ok(try_join_all(images).await?.concat())
 }
 
 /// An image without secrets as a value, on its way to the registry.
@@ -300,59 +307,25 @@ pub fn baked_versions(config: &Config, name: &str, secrets: &SecretSet) -> BTree
     baked.map(|secret| (secret.clone(), secrets.files[secret].version.clone())).collect()
 }
 
-/// An image in the registry, and what the engine knows of it.
-struct PushedImage {
-    name: String,
-    built: Built,
-    /// As it was baked: its secret layer is in memory.
-    image: Image,
-    pushed: Pushed,
-}
-
-/// All images at once, each under the release's tag.
-async fn push_all(
-    parts: &Parts,
-    plan: &Plan,
-    images: Vec<Delivered>,
-    progress: &Reporter,
-    journal: &Journal,
-) -> Result<Vec<PushedImage>> {
-    try_join_all(images.into_iter().map(async |delivered| {
-        let Delivered { built, repository, image } = delivered;
-        // Looked at again: Docker Hub makes a repository that is missing a public one, and by now it is there, without
-        // secrets in it.
-        observe::refuse_exposed(parts, parts.registry()?, &built.image, &repository).await?;
-        let tag: Tag = match plan.tag() {
-            Some(tag) => tag.parse()?,
-            None => format!("changed-{}", image.digest().short()).parse()?,
-        };
-        let pushed =
-            push::push(&built.image, &image, parts.registry()?, &repository, &[tag], progress).await?;
-        if parts.registry()?.is_remote() {
-            kept(&parts.config).keep_image(&repository, &image)?;
-        }
-        journal.did(format!("pushed {}", built.image));
-        Ok(PushedImage { name: built.image.clone(), built, image, pushed })
-    }))
-    .await
-}
-
 /// What is deployed: every image by digest. For compose the daemon gets the secret layers straight from here, so that
 /// nothing has to be pulled back.
 async fn release(
     parts: &Parts,
     plan: &Plan,
     pushed: Vec<PushedImage>,
+    platform: &str,
     progress: &Reporter,
 ) -> Result<Release> {
     let on_daemon = is_on_daemon(&parts.config);
     let images = try_join_all(pushed.into_iter().map(async |pushed| {
-        let PushedImage { name, built, image, pushed } = pushed;
+        let PushedImage { name, reference, .. } = &pushed;
+        let here = pushed.here(platform)?;
         let local = match on_daemon {
-            true => Some(parts.engine.load(&image, Some(&built), progress).await?),
+            true => Some(parts.engine.load(&here.image, Some(&here.built), progress).await?),
             false => None,
         };
-        Ok::<_, Error>((name, ReleasedImage { reference: pushed.reference, local, image: Some(image) }))
+        let image = Some(here.image.clone());
+        Ok::<_, Error>((name.clone(), ReleasedImage { reference: reference.clone(), local, image }))
     }))
     .await?;
     Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
@@ -483,19 +456,4 @@ pub async fn deploy(
 pub async fn plan(parts: &Parts, request: &Request) -> Result<(Plan, observe::Seen)> {
     let (observed, seen) = observe::observe(parts, request).await.map_err(Error::before_any_change)?;
     Ok((Plan::new(&parts.config, request, observed)?, seen))
-}
-
-impl PushedImage {
-    fn summary(&self) -> ReleasedSummary {
-        ReleasedSummary {
-            image: self.name.clone(),
-            reference: Some(self.pushed.reference.to_string()),
-            digest: self.pushed.image.digest(),
-            size: self.pushed.image.size(),
-            built: !self.built.reused,
-            uploaded: self.pushed.uploaded,
-            blobs: self.pushed.blobs,
-            secrets: seam::versions(&self.pushed.image),
-        }
-    }
 }

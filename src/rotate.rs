@@ -1,7 +1,8 @@
 //! Rotates secrets: in images that are in a registry the secret layer is replaced. Nothing is built, no layer is pulled.
 //!
 //! look → plan → send → deploy. One image takes seven small requests, five of them one after another: manifest, config,
-//! the layer's upload (two) beside the config's (two), manifest.
+//! the layer's upload (two) beside the config's (two), manifest. What this machine has pushed, rotated or read by digest before
+//! is not read again (`registry/kept.rs`): five, three of them one after another.
 //!
 //! Invariants: nothing is changed before the plan exists, and the plan names the new digests already: they follow from what
 //! was read. The code did not change, so that no once-task runs.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Destination, Lookup, Needs, aws, bases, build_secrets, daemon, deployer, layer_cache, logins, registry,
-    store,
+    Destination, Lookup, Needs, aws, bases, build_secrets, daemon, deployer, logins, registry, store,
 };
 use crate::base::debian;
 use crate::config::{BaseConfig, Config, ImageConfig, Store};
@@ -16,8 +15,8 @@ use crate::error::Error;
 use crate::plan::{Request, Source, Start, Until};
 use crate::registry::Registry;
 use crate::registry::auth::LoginChain;
-use crate::release::once_tasks;
 use crate::release::source::source;
+use crate::release::{cache, once_tasks};
 use crate::secret::SecretSet;
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
 
@@ -84,7 +83,7 @@ fn engine(config: &Config, needs: &Needs, lookup: Lookup<'_>) -> Check {
     }
     match daemon(lookup) {
         Ok(daemon) => {
-            let engine = DockerEngine::new(daemon, layer_cache(config));
+            let engine = DockerEngine::new(daemon, cache(config));
             Check::new("daemon", async move {
                 let info = engine.check().await?;
                 Ok(format!("{} at {}", info.description, info.address))

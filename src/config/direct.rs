@@ -199,6 +199,22 @@ from_string!(ImagePath, |text| {
     }
 });
 
+/// What an image is for, in the words of image indexes (OCI image-spec, image-index.md): `linux/amd64`, `linux/arm64/v8`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Platform(pub String);
+
+from_string!(Platform, |text| {
+    let parts: Vec<&str> = text.split('/').collect();
+    let plain = |part: &&str| {
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        !part.is_empty() && part.bytes().all(known)
+    };
+    match parts[..] {
+        ["linux", _] | ["linux", _, _] if parts.iter().all(plain) => Ok(Platform(text.into())),
+        _ => Err("a platform is such as \"linux/amd64\" or \"linux/arm64\"".into()),
+    }
+});
+
 /// A port of `expose`: `8000/tcp`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port(pub String);

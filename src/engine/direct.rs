@@ -138,7 +138,8 @@ impl Engine for DirectEngine {
         let direct = recipe.direct.as_ref().ok_or_else(|| {
             Error::failed(format!("image {:?} has a Dockerfile, which needs a daemon", recipe.image))
         })?;
-        let task = progress.task(&recipe.image, "build");
+        let what = direct.platform.iter().fold("build".to_owned(), |what, one| format!("{what} {one}"));
+        let task = progress.task(&recipe.image, what);
         let (base, contents) = self.base(recipe).await?;
         let parts = Parts { engine: self, recipe, direct, contents: &contents, progress, task: &task };
         let (image, rootfs) = assembly::assemble(&base, parts).await?;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Descriptor, Object, media_type};
+use super::{Descriptor, Image, Object, media_type};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -37,6 +37,40 @@ impl Index {
                 .help("name the inner one by its digest"));
         }
         Ok(Index { media_type: media_type.to_owned(), fields, manifests })
+    }
+
+    /// One of `images`, each for another platform, in this order. It is of their family.
+    ///
+    /// # Errors
+    /// There are none; two of them are for the same platform; they are of different families.
+    pub fn of(images: &[Image]) -> Result<Self> {
+        let first = images.first().ok_or_else(|| Error::failed("an index of no images was asked for"))?;
+        let kind = first.kind();
+        let mut manifests: Vec<Descriptor> = Vec::new();
+        for image in images {
+            if image.kind() != kind {
+                let help =
+                    "take bases of one kind, or compression = \"zstd\", with which all images are OCI images";
+                return Err(Error::refused("Docker and OCI images do not go into one index").help(help));
+            }
+            let size = image.manifest_bytes().len() as u64;
+            let mut entry = Descriptor::new(kind.manifest(), image.digest(), size);
+            entry.rest.insert("platform".into(), platform_in(image));
+            if manifests.iter().any(|other| other.rest.get("platform") == entry.rest.get("platform")) {
+                return Err(Error::failed(format!("two images are for {}", image.platform())));
+            }
+            manifests.push(entry);
+        }
+        let media_type = kind.index();
+        let mut fields = Object::new();
+        fields.insert("schemaVersion".into(), 2.into());
+        fields.insert("mediaType".into(), media_type.into());
+        Ok(Index { media_type: media_type.to_owned(), fields, manifests })
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes())
     }
 
     /// Its media type.
@@ -104,6 +138,12 @@ pub fn platform_of(entry: &Descriptor) -> String {
     [part("os"), part("architecture"), part("variant")].into_iter().flatten().collect::<Vec<_>>().join("/")
 }
 
+/// The `platform` of an image's entry, as its config says it (OCI image-spec, config.md and image-index.md).
+fn platform_in(image: &Image) -> Value {
+    let part = |name: &str| image.config().get(name).map(|value| (name.to_owned(), value.clone()));
+    ["architecture", "os", "os.version", "variant"].into_iter().filter_map(part).collect::<Object>().into()
+}
+
 /// What BuildKit says about a build is a child of an index too, and no image.
 fn is_attestation(entry: &Descriptor) -> bool {
     let kind = entry.rest.get("annotations").and_then(|all| all.get("vnd.docker.reference.type"));
@@ -126,6 +166,7 @@ fn is_for(entry: &Descriptor, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Kind;
 
     fn entry(name: &str, platform: Value) -> Value {
         json!({"mediaType": media_type::OCI_MANIFEST, "size": 1, "digest": Digest::of(name.as_bytes()),
@@ -178,6 +219,31 @@ mod tests {
         assert_eq!(entries[1]["size"], 7);
         assert_eq!(entries[1]["platform"]["variant"], "v7");
         assert!(index().with_images(|_| None).is_err());
+    }
+
+    #[test]
+    fn an_index_is_made_of_images_for_different_platforms() {
+        let image = |architecture: &str, kind: Kind| {
+            let config = json!({"os": "linux", "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": []}});
+            Image::new(kind, config.as_object().unwrap().clone(), Vec::new()).unwrap()
+        };
+        let images = [image("amd64", Kind::Oci), image("arm64", Kind::Oci)];
+        let index = Index::of(&images).unwrap();
+        let read = Index::parse(index.media_type(), &index.bytes()).unwrap();
+        assert_eq!(read.media_type(), media_type::OCI_INDEX);
+        assert_eq!(read.pick("linux/arm64").unwrap().digest, images[1].digest());
+        assert_eq!(
+            index.digest().to_string(),
+            "sha256:c19eb199e1f13cb2e58628915bc6f09b3810064617804904823a41dfb15e064f"
+        );
+        let twice = Index::of(&[images[0].clone(), images[0].clone()]).unwrap_err();
+        assert!(twice.what().contains("linux/amd64"), "{twice}");
+        assert!(Index::of(&[images[0].clone(), image("arm64", Kind::Docker)]).is_err());
+        assert!(Index::of(&[]).is_err());
+        assert_eq!(
+            Index::of(&[image("amd64", Kind::Docker)]).unwrap().media_type(),
+            media_type::DOCKER_INDEX
+        );
     }
 
     #[test]

@@ -74,6 +74,14 @@ impl Kind {
         }
     }
 
+    /// The media type of an index of its images.
+    pub fn index(self) -> &'static str {
+        match self {
+            Kind::Docker => media_type::DOCKER_INDEX,
+            Kind::Oci => media_type::OCI_INDEX,
+        }
+    }
+
     /// The media type of its config.
     pub fn config(self) -> &'static str {
         match self {

@@ -1,8 +1,11 @@
 //! Bases: looked at before the plan, made ready after it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use tokio_util::io::ReaderStream;
 
 use super::Parts;
@@ -49,7 +52,8 @@ pub enum ReadyBase {
 /// What looking at a base gave.
 pub(super) struct ObservedBase {
     pub planned: PlannedBase,
-    pub ready: ReadyBase,
+    /// By platform.
+    pub ready: BTreeMap<String, ReadyBase>,
     pub login: Option<(String, Login)>,
 }
 
@@ -58,54 +62,75 @@ pub(super) fn cache(config: &Config) -> PathBuf {
     config.work_dir().join("bases")
 }
 
-/// Looks at one base for `platform`: pins a registry reference to its digest, reads a layout, looks for a made one.
+/// Looks at one base for `platforms`: pins a registry reference to its digest, reads a layout, looks for a made one.
 pub(super) async fn observe(
     source: &BaseSource,
     name: &str,
     config: &Config,
-    platform: &str,
+    platforms: &BTreeSet<String>,
 ) -> Result<ObservedBase> {
+    // Of all platforms at once: a tag could be moved in between.
+    if let BaseSource::Registry { reference, registry } = source {
+        let repository = &reference.repository;
+        let digest = match reference.digest {
+            Some(digest) => digest,
+            None => registry.head(repository, &reference.version()).await?.ok_or_else(|| {
+                Error::refused(format!("base {name:?}: there is no image {reference}"))
+                    .help("check its name and tag, and that your login may read it")
+            })?,
+        };
+        let pinned = Reference { digest: Some(digest), ..reference.clone() };
+        let login = registry.login(repository).await?.map(|login| (repository.host.clone(), login));
+        let planned = PlannedBase { source: pinned.to_string(), ready: true };
+        let ready = |platform: &String| (platform.clone(), ReadyBase::Ready(Base::Registry(pinned.clone())));
+        return Ok(ObservedBase { planned, ready: platforms.iter().map(ready).collect(), login });
+    }
+    let looked = platforms.iter().map(async |platform| {
+        let ready = local(source, name, config, platform).await?;
+        Ok::<_, Error>((platform.clone(), ready))
+    });
+    let ready: BTreeMap<String, ReadyBase> = try_join_all(looked).await?.into_iter().collect();
+    let is_made = |base: &ReadyBase| matches!(base, ReadyBase::Ready(_));
+    let planned = PlannedBase { source: source.to_string(), ready: ready.values().all(is_made) };
+    Ok(ObservedBase { planned, ready, login: None })
+}
+
+/// Looks at a base of this machine for one platform.
+async fn local(source: &BaseSource, name: &str, config: &Config, platform: &str) -> Result<ReadyBase> {
     match source {
-        BaseSource::Registry { reference, registry } => {
-            let repository = &reference.repository;
-            let digest = match reference.digest {
-                Some(digest) => digest,
-                None => registry.head(repository, &reference.version()).await?.ok_or_else(|| {
-                    Error::refused(format!("base {name:?}: there is no image {reference}"))
-                        .help("check its name and tag, and that your login may read it")
-                })?,
-            };
-            let pinned = Reference { digest: Some(digest), ..reference.clone() };
-            let login = registry.login(repository).await?.map(|login| (repository.host.clone(), login));
-            let planned = PlannedBase { source: pinned.to_string(), ready: true };
-            Ok(ObservedBase { planned, ready: ReadyBase::Ready(Base::Registry(pinned)), login })
-        }
+        BaseSource::Registry { reference, .. } => Ok(ReadyBase::Ready(Base::Registry(reference.clone()))),
         BaseSource::Layout(path) => {
             let image = layout::read(&config.path(path), platform)
                 .await
                 .map_err(|error| error.context(format!("base {name:?} cannot be read")))?;
-            let planned = PlannedBase { source: format!("layout {}", path.display()), ready: true };
-            let base = Base::Local { name: name.to_owned(), image: Box::new(image) };
-            Ok(ObservedBase { planned, ready: ReadyBase::Ready(base), login: None })
+            Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }))
         }
         BaseSource::Debian(packages) => {
             let key = debian::key(packages, platform)?;
-            let cached = debian::cached(&cache(config), &key, platform).await;
-            let mut words = format!("debian {}", packages.suite);
-            if !packages.packages.is_empty() {
-                words = format!("{words} with {}", packages.packages.join(" "));
-            }
-            let planned = PlannedBase { source: words, ready: cached.is_some() };
-            let ready = match cached {
+            match debian::cached(&cache(config), &key, platform).await {
                 Some(image) => {
-                    ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) })
+                    Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }))
                 }
                 None => {
                     debian::check().await?;
-                    ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() }
+                    Ok(ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() })
                 }
-            };
-            Ok(ObservedBase { planned, ready, login: None })
+            }
+        }
+    }
+}
+
+impl fmt::Display for BaseSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BaseSource::Registry { reference, .. } => write!(f, "{reference}"),
+            BaseSource::Layout(path) => write!(f, "layout {}", path.display()),
+            BaseSource::Debian(Debian { suite, packages }) if packages.is_empty() => {
+                write!(f, "debian {suite}")
+            }
+            BaseSource::Debian(Debian { suite, packages }) => {
+                write!(f, "debian {suite} with {}", packages.join(" "))
+            }
         }
     }
 }
@@ -141,13 +166,12 @@ pub(super) enum Layers {
 pub(super) struct Reading<'r> {
     pub parts: &'r Parts,
     pub layers: Layers,
-    pub platform: &'r str,
     pub progress: &'r Reporter,
 }
 
 impl Reading<'_> {
-    /// The base as a value, when it is one of a registry's; others are values already.
-    pub async fn read(&self, name: &str, base: Base) -> Result<Base> {
+    /// The base for `platform` as a value, when it is one of a registry's; others are values already.
+    pub async fn read(&self, name: &str, base: Base, platform: &str) -> Result<Base> {
         let (Base::Registry(reference), BaseSource::Registry { registry, .. }) =
             (&base, &self.parts.bases[name])
         else {
@@ -156,16 +180,16 @@ impl Reading<'_> {
         let in_words = |error: Error| error.context(format!("base {name:?} cannot be read"));
         let (repository, cache) = (&reference.repository, super::cache(&self.parts.config));
         let reader = Reader::keeping(registry.as_ref(), super::kept(&self.parts.config));
-        let image = reader.image_for(repository, &reference.version(), self.platform).await;
+        let image = reader.image_for(repository, &reference.version(), platform).await;
         let image = image
             .map_err(in_words)?
             .ok_or_else(|| Error::failed(format!("base {name:?}: {reference} is not there any more")))?;
         // A reference may name the image of another machine by its own digest.
-        if !layout::fits(self.platform, &image.platform()) {
+        if !layout::fits(platform, &image.platform()) {
             return Err(Error::config(format!(
                 "base {name:?} is for {}, and {} is wanted",
                 image.platform(),
-                self.platform
+                platform
             ))
             .help("take the digest of its index, or build on a machine of the base's platform"));
         }

@@ -9,6 +9,8 @@ use futures_util::try_join;
 
 use super::bases::{self, ReadyBase};
 use super::{Parts, source};
+use crate::base::layout;
+use crate::config::Config;
 use crate::deploy::Running;
 use crate::digest::Digest;
 use crate::engine::Logins;
@@ -22,8 +24,8 @@ use crate::secret::SecretSet;
 pub struct Seen {
     /// The secret files, pinned.
     pub secrets: SecretSet,
-    /// The bases, by name: ready, or what to make.
-    pub bases: BTreeMap<String, ReadyBase>,
+    /// The bases, by name and platform: ready, or what to make.
+    pub bases: BTreeMap<(String, String), ReadyBase>,
     /// Logins for the registries that bases come from.
     pub logins: Logins,
     /// What runs, when the request goes that far.
@@ -36,21 +38,23 @@ pub struct Seen {
 pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observed, Seen)> {
     let config = &parts.config;
     let images: Vec<String> = plan::select(config, request)?.cloned().collect();
-    let mut used = BTreeSet::new();
+    // Bases are for the engine's platform where none is named, so it is asked first.
+    let mut platform = String::new();
+    let mut used: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
     if request.start == Start::Sources {
         check_files(parts, &images)?;
-        used.extend(
-            images.iter().filter_map(|name| config.images[name].base.as_ref()).map(|base| base.get_ref()),
-        );
+        platform = parts.engine.check().await?.platform;
+        if request.until == Until::Deploy {
+            runs_here(config, &images, &platform)?;
+        }
+        for image in images.iter().map(|name| &config.images[name]) {
+            if let Some(base) = &image.base {
+                used.entry(base.get_ref()).or_default().extend(plan::platforms(image, Some(&platform)));
+            }
+        }
     }
-
-    // Bases are for the engine's platform, so it is asked first.
-    let platform = match request.start {
-        Start::Sources => parts.engine.check().await?.platform,
-        Start::Registry => String::new(),
-    };
-    let observed_bases = try_join_all(used.into_iter().map(async |name| {
-        let base = bases::observe(&parts.bases[name], name, config, &platform).await;
+    let observed_bases = try_join_all(used.into_iter().map(async |(name, platforms)| {
+        let base = bases::observe(&parts.bases[name], name, config, &platforms).await;
         base.map(|base| (name.clone(), base))
     }));
     let once = super::once_tasks(config);
@@ -93,7 +97,7 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
             logins.insert(host, login);
         }
         planned_bases.insert(name.clone(), base.planned);
-        ready.insert(name, base.ready);
+        ready.extend(base.ready.into_iter().map(|(platform, base)| ((name.clone(), platform), base)));
     }
     let secrets = parts.secrets.clone();
     let versions = secrets.version_texts();
@@ -102,6 +106,29 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
     let observed =
         Observed { source, secrets: versions, bases: planned_bases, repositories, running: planned_deploy };
     Ok((observed, Seen { secrets, bases: ready, logins, running, platform }))
+}
+
+/// What runs on the daemon is built for it.
+///
+/// # Errors
+/// An image for other platforms only.
+fn runs_here(config: &Config, images: &[String], daemon: &str) -> Result<()> {
+    if !super::is_on_daemon(config) {
+        return Ok(());
+    }
+    for name in images {
+        let platforms = plan::platforms(&config.images[name], Some(daemon));
+        if !platforms.iter().any(|platform| layout::fits(daemon, platform)) {
+            return Err(Error::config(format!(
+                "image {name:?} is built for {}, and the daemon that is to run it is {daemon}",
+                platforms.join(", ")
+            ))
+            .help(format!(
+                "add {daemon:?} to platforms in [images.{name}], or only push it: imgforge push"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the registry answers and lets us in, which is cheaper to learn now than after a build.

@@ -11,40 +11,54 @@ use crate::base::Base;
 use crate::config::{Config, EngineName, ImageConfig};
 use crate::engine::{DirectRecipe, Recipe};
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Until};
+use crate::plan::{self, Plan, PlannedImage, Until};
 use crate::progress::Reporter;
 
-/// The recipes of a plan, with their bases made.
+/// The recipes of a plan, one for each platform of an image, with their bases made.
 pub(super) async fn recipes(
     parts: &Parts,
     plan: &Plan,
     seen: &Seen,
     progress: &Reporter,
 ) -> Result<Vec<Recipe>> {
+    let platforms =
+        |planned: &PlannedImage| plan::platforms(&parts.config.images[&planned.image], Some(&seen.platform));
     // An engine without a daemon wants to read what the daemon fetches by itself.
-    let wanted: BTreeSet<(&String, EngineName)> = plan
+    let wanted: BTreeSet<(&String, EngineName, String)> = plan
         .images
         .iter()
-        .filter_map(|planned| planned.base.as_ref().map(|base| (base, planned.engine)))
+        .filter_map(|planned| planned.base.as_ref().map(|base| (planned, base)))
+        .flat_map(|(planned, base)| {
+            platforms(planned).into_iter().map(move |one| (base, planned.engine, one))
+        })
         .collect();
-    let made = try_join_all(plan.bases.keys().map(async |name| {
-        let base = bases::ready(&seen.bases[name], name, &parts.config, progress).await;
-        base.map(|base| (name, base))
+    let keys: BTreeSet<(&String, &String)> = wanted.iter().map(|(name, _, one)| (*name, one)).collect();
+    let made = try_join_all(keys.into_iter().map(async |(name, platform)| {
+        let ready = &seen.bases[&(name.clone(), platform.clone())];
+        let base = bases::ready(ready, name, &parts.config, progress).await;
+        base.map(|base| ((name, platform), base))
     }))
     .await?;
-    let made: BTreeMap<&String, Base> = made.into_iter().collect();
-    let reading = bases::Reading { parts, layers: layers(parts, plan), platform: &seen.platform, progress };
-    let ready = try_join_all(wanted.into_iter().map(async |(name, engine)| {
-        let base = made[name].clone();
+    let made: BTreeMap<(&String, &String), Base> = made.into_iter().collect();
+    let reading = bases::Reading { parts, layers: layers(parts, plan), progress };
+    let ready = try_join_all(wanted.iter().map(async |(name, engine, platform)| {
+        let base = made[&(*name, platform)].clone();
         let base = match engine {
             EngineName::Docker => base,
-            EngineName::Direct => reading.read(name, base).await?,
+            EngineName::Direct => reading.read(name, base, platform).await?,
         };
-        Ok::<_, Error>(((name.clone(), engine), base))
+        Ok::<_, Error>((((*name).clone(), *engine, platform.clone()), base))
     }))
     .await?;
-    let ready = ready.into_iter().collect();
-    Ok(plan.images.iter().map(|planned| recipe(parts, &planned.image, &ready)).collect())
+    let ready: BTreeMap<(String, EngineName, String), Base> = ready.into_iter().collect();
+    let recipes = plan.images.iter().flat_map(|planned| {
+        let ready = &ready;
+        platforms(planned).into_iter().map(move |platform| {
+            let key = planned.base.as_ref().map(|base| (base.clone(), planned.engine, platform.clone()));
+            recipe(parts, &planned.image, key.map(|key| ready[&key].clone()), &platform)
+        })
+    });
+    Ok(recipes.collect())
 }
 
 /// Where the layers of a registry's base have to be: a registry takes them from another one, a layout on disk and a
@@ -58,7 +72,7 @@ fn layers(parts: &Parts, plan: &Plan) -> bases::Layers {
     if stays { bases::Layers::InRegistry } else { bases::Layers::Here }
 }
 
-fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<(String, EngineName), Base>) -> Recipe {
+fn recipe(parts: &Parts, name: &str, base: Option<Base>, platform: &str) -> Recipe {
     let config = &parts.config;
     let image = &config.images[name];
     let context = normal(&config.path(&image.context));
@@ -68,21 +82,22 @@ fn recipe(parts: &Parts, name: &str, bases: &BTreeMap<(String, EngineName), Base
     Recipe {
         project: config.project.get_ref().clone(),
         image: name.to_owned(),
-        base: image.base.as_ref().map(|base| bases[&(base.get_ref().clone(), image.engine())].clone()),
+        base,
         dockerfile: dockerfile.unwrap_or_else(|| context.join("Dockerfile")),
         withheld: withheld(config, &context),
         context,
         target: image.target.clone(),
         args,
         secrets: parts.build_secrets.clone(),
-        direct: (image.engine() == EngineName::Direct).then(|| direct(config, image)),
+        direct: (image.engine() == EngineName::Direct).then(|| direct(config, image, platform)),
     }
 }
 
-fn direct(config: &Config, image: &ImageConfig) -> DirectRecipe {
+fn direct(config: &Config, image: &ImageConfig, platform: &str) -> DirectRecipe {
     let python = image.python.as_ref().map(|python| python.get_ref().clone());
     let requirements = python.as_ref().and_then(|python| python.requirements.as_ref());
     DirectRecipe {
+        platform: (!image.platforms.is_empty()).then(|| platform.to_owned()),
         requirements: requirements.map(|path| normal(&config.path(path.get_ref()))),
         python,
         baked: image.bake.iter().map(|bake| bake.path.get_ref().clone()).collect(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::PushedImage;
+use super::push::PushedImage;
 use crate::deploy::Deployed;
 use crate::digest::Digest;
 use crate::engine::Built;
@@ -22,6 +22,9 @@ pub struct ReleasedSummary {
     pub reference: Option<String>,
     /// The manifest's digest, or the engine's id of an image that was only built.
     pub digest: Digest,
+    /// What it is for; none when it was only built.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
     /// Bytes of all layers, compressed; 0 when it was only built.
     pub size: u64,
     /// Whether the engine made something new.
@@ -49,18 +52,19 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn built(plan: &Plan, built: Vec<Built>, times: Vec<(Stage, u64)>) -> Self {
-        let image = |built: Built| ReleasedSummary {
-            image: built.image,
+    pub(super) fn built(plan: &Plan, built: &[Built], times: Vec<(Stage, u64)>) -> Self {
+        let image = |platforms: &[Built]| ReleasedSummary {
+            image: platforms[0].image.clone(),
             reference: None,
-            digest: built.id,
+            digest: platforms[0].id,
+            platforms: Vec::new(),
             size: 0,
-            built: !built.reused,
+            built: platforms.iter().any(|built| !built.reused),
             uploaded: 0,
             blobs: BlobCounts::default(),
             secrets: BTreeMap::new(),
         };
-        let images = built.into_iter().map(image).collect();
+        let images = built.chunk_by(|one, next| one.image == next.image).map(image).collect();
         Summary { release: plan.release.clone(), images, deployed: None, times }
     }
 

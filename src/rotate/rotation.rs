@@ -47,7 +47,7 @@ impl Target {
         match self {
             Target::Same(digest) => *digest,
             Target::Image(image) => image.digest(),
-            Target::Index(index) => Digest::of(&index.bytes()),
+            Target::Index(index) => index.digest(),
         }
     }
 

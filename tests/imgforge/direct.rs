@@ -5,6 +5,7 @@ mod engines;
 mod errors;
 mod index;
 mod layers;
+mod platforms;
 mod python;
 mod registries;
 mod zstd;

@@ -27,6 +27,12 @@ impl Reader<'_> {
             ("directories", image.directories.first().map(Spanned::span)),
             ("config", image.settings.as_ref().map(Spanned::span)),
         ];
+        if let Some(platform) = image.platforms.first() {
+            let what = format!("image {name:?} is built by the Docker daemon, for the daemon's own platform");
+            return Err(self
+                .at(platform.span(), what, "platforms")
+                .help(format!("take it out, or add engine = \"direct\" to [images.{name}]")));
+        }
         for (table, span) in spans {
             if let Some(span) = span {
                 return Err(self
@@ -55,6 +61,12 @@ impl Reader<'_> {
             return Err(self
                 .at(engine, format!("image {name:?} has no base"), "engine \"direct\" wants one")
                 .help("add base = \"…\", a name in [bases]"));
+        }
+        for (number, platform) in image.platforms.iter().enumerate() {
+            if image.platforms[..number].iter().any(|other| other.get_ref() == platform.get_ref()) {
+                let what = format!("image {name:?} is built for {} twice", platform.get_ref().0);
+                return Err(self.at(platform.span(), what, "again").help("take one of them out"));
+            }
         }
         if let Some(python) = &image.python {
             self.check_python(python)?;

