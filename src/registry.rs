@@ -10,7 +10,7 @@ use crate::engine::Login;
 use crate::error::Result;
 use crate::image::reference::{Reference, Repository, Version};
 use crate::image::{Content, Descriptor, Image, Layer};
-use crate::progress::Task;
+use crate::progress::{Reporter, Task};
 
 pub mod auth;
 pub mod ecr;
@@ -84,6 +84,9 @@ pub trait Registry: Send + Sync {
     /// Tells that something will be put there, before anything is read: one login then does for both.
     fn will_write(&self, _repository: &Repository) {}
 
+    /// Tells `progress` what happens on the way from now on that is worth knowing: a registry that limits requests.
+    fn tell(&self, _progress: &Reporter) {}
+
     /// Makes the repository where the registry does not do that on push. Called before anything is put there.
     async fn prepare(&self, repository: &Repository) -> Result<()>;
 
@@ -102,9 +105,14 @@ pub trait Registry: Send + Sync {
     /// It is not there. Reading fails at the end if the bytes do not have the digest.
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<BlobReader>;
 
-    /// Puts a layer's blob there, mounting it when its content is in another repository of the same registry.
-    /// The caller has found it missing. Bytes are told to `task` as they go.
-    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<Sent>;
+    /// Takes a blob over from another repository of the same registry that has it (distribution spec, "Mounting a blob from
+    /// another repository"). False when it has to be put there instead.
+    async fn mount(&self, _repository: &Repository, _digest: &Digest, _from: &Repository) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Puts a layer's blob there. The caller has found it missing. Bytes are told to `task` as they go.
+    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<()>;
 
     /// Puts a small blob (a config) there.
     async fn put_bytes(&self, repository: &Repository, descriptor: &Descriptor, bytes: Bytes) -> Result<()>;

@@ -23,13 +23,13 @@ use super::auth::{LoginChain, LoginSource, normal_host};
 use super::remote::retry::RetryPolicy;
 use super::remote::transport::Http;
 use super::remote::{Remote, RemoteConfig};
-use super::{BlobReader, Manifest, Registry, Sent};
+use super::{BlobReader, Manifest, Registry};
 use crate::digest::Digest;
 use crate::engine::Login;
 use crate::error::{Error, Result};
 use crate::image::reference::{Repository, Version};
 use crate::image::{Content, Descriptor, Layer};
-use crate::progress::Task;
+use crate::progress::{Reporter, Task};
 use crate::secret::Secret;
 
 /// A token lasts 12 hours (ECR user guide, "Private registry authentication"). It is timed by the monotonic clock from
@@ -194,6 +194,10 @@ impl Registry for Ecr {
         self.remote.will_write(repository);
     }
 
+    fn tell(&self, progress: &Reporter) {
+        self.remote.tell(progress);
+    }
+
     async fn prepare(&self, repository: &Repository) -> Result<()> {
         self.remote.prepare(repository).await?;
         let mut prepared = self.prepared.lock().await;
@@ -230,7 +234,11 @@ impl Registry for Ecr {
         self.remote.blob(repository, descriptor).await
     }
 
-    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<Sent> {
+    async fn mount(&self, repository: &Repository, digest: &Digest, from: &Repository) -> Result<bool> {
+        self.remote.mount(repository, digest, from).await
+    }
+
+    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<()> {
         self.remote.put_layer(repository, layer, task).await
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::verify::{Verified, is_wrong_content};
-use super::{BlobReader, Manifest, Registry, Sent, expand};
+use super::{BlobReader, Manifest, Registry, expand};
 use crate::digest::Digest;
 use crate::engine::Login;
 use crate::error::{Error, Result};
@@ -259,12 +259,11 @@ impl Registry for Layout {
         Ok(Box::new(Verified::new(file, descriptor.digest, descriptor.size)))
     }
 
-    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<Sent> {
+    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<()> {
         let descriptor = &layer.descriptor;
-        let sent = match &layer.content {
+        match &layer.content {
             Content::Memory(bytes) => {
                 self.put_bytes(repository, descriptor, bytes.clone()).await?;
-                Sent::Uploaded
             }
             Content::File(from) => {
                 let to = self.blob_path(repository, &descriptor.digest);
@@ -274,7 +273,6 @@ impl Registry for Layout {
                     let reader = Verified::new(file, descriptor.digest, descriptor.size);
                     self.put_from(repository, Box::new(reader), descriptor).await?;
                 }
-                Sent::Uploaded
             }
             Content::Registry(from) => {
                 return Err(Error::failed(format!(
@@ -283,9 +281,9 @@ impl Registry for Layout {
                 ))
                 .help("its blob has to be read from there before it can be written to a layout"));
             }
-        };
+        }
         task.advance(descriptor.size);
-        Ok(sent)
+        Ok(())
     }
 
     async fn put_bytes(&self, repository: &Repository, descriptor: &Descriptor, bytes: Bytes) -> Result<()> {

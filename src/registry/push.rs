@@ -1,22 +1,32 @@
-//! Sends an image to a registry: only what is missing, in parallel, the manifest last.
-
-use std::collections::BTreeSet;
+//! Sends images to a registry, all of them in one pass: what is missing is asked for at once, each blob is sent once
+//! however many images have it, and a manifest follows as soon as the blobs of its image are there.
 
 use futures_util::future::try_join_all;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::try_join;
 
-use super::{BlobCounts, Pushed, Registry, Sent};
-use crate::digest::Digest;
+use self::blobs::{Blobs, Share};
+use super::{Pushed, Registry};
 use crate::error::Result;
+use crate::image::Image;
 use crate::image::reference::{Reference, Repository, Tag, Version};
-use crate::image::{Content, Image, Layer};
 use crate::progress::Reporter;
 
-/// How many blobs are on their way at once.
-const AT_ONCE: usize = 5;
+mod blobs;
 
-/// Sends `image` to `repository` under each tag, or under its digest alone when there are none. `subject` is the image's
-/// name for progress. Pushing the same again sends nothing.
+/// One image that is to be in a repository.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'p> {
+    /// The image's name, for progress.
+    pub subject: &'p str,
+    /// The image.
+    pub image: &'p Image,
+    /// Where it is to be.
+    pub repository: &'p Repository,
+    /// Under which tags; under its digest alone when there are none.
+    pub tags: &'p [Tag],
+}
+
+/// Sends one image. Pushing the same again sends nothing.
 ///
 /// # Errors
 /// Those of the registry. Blobs that got there before it failed are there for the next try.
@@ -28,96 +38,91 @@ pub async fn push(
     tags: &[Tag],
     progress: &Reporter,
 ) -> Result<Pushed> {
-    registry.prepare(repository).await?;
-    let digest = image.digest();
-    let by_digest = Version::Digest(digest);
-    let by_tag: Vec<Version> = tags.iter().cloned().map(Version::Tag).collect();
-    let wanted = if by_tag.is_empty() { std::slice::from_ref(&by_digest) } else { &by_tag[..] };
-    let named: Vec<_> = wanted.iter().map(|version| registry.head(repository, version)).collect();
-    let (known, named) = tokio::try_join!(registry.head(repository, &by_digest), try_join_all(named))?;
-    let mut pushed = Pushed {
-        reference: Reference { repository: repository.clone(), tag: None, digest: Some(digest) },
-        image: image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)),
-        uploaded: 0,
-        blobs: BlobCounts::default(),
-    };
-    if known.is_some() {
-        // A registry takes a manifest only with all its blobs, so they are there.
-        pushed.blobs.present = distinct(image).len() + 1;
-        progress.task(subject, "push").reused(format!("{} is there", digest.short()));
-    } else {
-        let push = Push { subject, registry, repository, progress };
-        push.blobs(image, &mut pushed).await?;
+    let parcel = Parcel { subject, image, repository, tags };
+    let mut pushed = push_all(&[parcel], registry, progress, |_| {}).await?;
+    Ok(pushed.remove(0))
+}
+
+/// Sends all of `parcels`; what they came to, in their order. `arrived` is told of each as soon as it is there.
+///
+/// # Errors
+/// Those of the registry. An image that had arrived before is there, and so are the blobs that got through.
+pub async fn push_all(
+    parcels: &[Parcel<'_>],
+    registry: &dyn Registry,
+    progress: &Reporter,
+    arrived: impl Fn(&Parcel<'_>),
+) -> Result<Vec<Pushed>> {
+    registry.tell(progress);
+    let seen = try_join_all(parcels.iter().map(|parcel| look(parcel, registry))).await?;
+    let mut blobs = Blobs::new(registry, progress);
+    let mut needs = Vec::new();
+    for (parcel, seen) in parcels.iter().zip(seen) {
+        needs.push(match seen.is_known {
+            true => {
+                let digest = parcel.image.digest();
+                progress.task(parcel.subject, "push").reused(format!("{} is there", digest.short()));
+                Needs { present: blobs.has(parcel), shares: Vec::new(), names: seen.unnamed }
+            }
+            false => Needs { present: 0, shares: blobs.wants(parcel), names: seen.unnamed },
+        });
     }
-    for (version, there) in wanted.iter().zip(named) {
-        if there != Some(digest) {
-            let bytes = image.manifest_bytes();
-            registry.put_manifest(repository, version, image.kind().manifest(), bytes).await?;
+    blobs.ask().await?;
+    let (blobs, arrived) = (&blobs, &arrived);
+    let images = parcels.iter().zip(&needs).map(async |(parcel, needs)| {
+        let (mut counts, uploaded) = blobs.arrive(parcel.subject, &needs.shares).await;
+        counts.present += needs.present;
+        let Parcel { image, repository, .. } = *parcel;
+        for name in &needs.names {
+            let (media_type, bytes) = (image.kind().manifest(), image.manifest_bytes());
+            registry.put_manifest(repository, name, media_type, bytes).await?;
         }
-    }
+        arrived(parcel);
+        Ok(Pushed {
+            reference: Reference { repository: repository.clone(), tag: None, digest: Some(image.digest()) },
+            image: image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)),
+            uploaded,
+            blobs: counts,
+        })
+    });
+    let ((), pushed) = try_join!(blobs.send(), try_join_all(images))?;
     Ok(pushed)
 }
 
-/// The layers, each blob once: images often have the same empty layer several times.
-fn distinct(image: &Image) -> Vec<&Layer> {
-    let mut seen = BTreeSet::<Digest>::new();
-    image.layers().iter().filter(|layer| seen.insert(layer.descriptor.digest)).collect()
+/// What an image still needs.
+struct Needs {
+    /// How many of its blobs are there, when all of them are.
+    present: usize,
+    /// Otherwise its blobs.
+    shares: Vec<Share>,
+    /// The names that its manifest has to get.
+    names: Vec<Version>,
 }
 
-struct Push<'p> {
-    subject: &'p str,
-    registry: &'p dyn Registry,
-    repository: &'p Repository,
-    progress: &'p Reporter,
+/// What of an image is in the registry already.
+struct Seen {
+    /// Its manifest is there. A registry takes a manifest only with all its blobs, so they are there too.
+    is_known: bool,
+    /// The names that do not stand for it yet.
+    unnamed: Vec<Version>,
 }
 
-impl Push<'_> {
-    async fn blobs(&self, image: &Image, pushed: &mut Pushed) -> Result<()> {
-        let mut layers = distinct(image);
-        // The largest first: what is begun last is short, so no connection idles at the end.
-        layers.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
-        let layers: Vec<_> = layers.into_iter().map(|layer| self.layer(layer)).collect();
-        let layers = stream::iter(layers).buffer_unordered(AT_ONCE).try_collect::<Vec<(Sent, u64)>>();
-        let (mut sent, config) = tokio::try_join!(layers, self.config(image))?;
-        sent.push(config);
-        for (sent, bytes) in sent {
-            match sent {
-                Sent::Present => pushed.blobs.present += 1,
-                Sent::Mounted => pushed.blobs.mounted += 1,
-                Sent::Uploaded => {
-                    pushed.blobs.uploaded += 1;
-                    pushed.uploaded += bytes;
-                }
-            }
-        }
-        Ok(())
+async fn look(parcel: &Parcel<'_>, registry: &dyn Registry) -> Result<Seen> {
+    let Parcel { image, repository, tags, .. } = parcel;
+    registry.prepare(repository).await?;
+    let digest = image.digest();
+    let by_digest = Version::Digest(digest);
+    let tags: Vec<Version> = tags.iter().cloned().map(Version::Tag).collect();
+    let named = try_join_all(tags.iter().map(|version| registry.head(repository, version)));
+    let (known, named) = try_join!(registry.head(repository, &by_digest), named)?;
+    let mut unnamed: Vec<Version> = tags
+        .iter()
+        .zip(named)
+        .filter(|(_, there)| *there != Some(digest))
+        .map(|(tag, _)| tag.clone())
+        .collect();
+    if tags.is_empty() && known.is_none() {
+        unnamed.push(by_digest);
     }
-
-    async fn layer(&self, layer: &Layer) -> Result<(Sent, u64)> {
-        let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
-        let task = self.progress.transfer(self.subject, format!("layer {}", digest.short()), size);
-        // What was read from this very repository is there; rotating a secret spares a request for each layer.
-        let from_here =
-            matches!(&layer.content, Content::Registry(from) if **from == self.repository.to_string());
-        if from_here || self.registry.has_blob(self.repository, &digest).await? {
-            task.reused("is there");
-            return Ok((Sent::Present, size));
-        }
-        let sent = self.registry.put_layer(self.repository, layer, &task).await?;
-        match sent {
-            Sent::Present => task.reused("is there"),
-            Sent::Mounted => task.reused("mounted"),
-            Sent::Uploaded => task.done("sent"),
-        }
-        Ok((sent, size))
-    }
-
-    async fn config(&self, image: &Image) -> Result<(Sent, u64)> {
-        let descriptor = image.config_descriptor();
-        if self.registry.has_blob(self.repository, &descriptor.digest).await? {
-            return Ok((Sent::Present, descriptor.size));
-        }
-        self.registry.put_bytes(self.repository, &descriptor, image.config_bytes()).await?;
-        Ok((Sent::Uploaded, descriptor.size))
-    }
+    Ok(Seen { is_known: known.is_some(), unnamed })
 }

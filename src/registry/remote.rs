@@ -3,7 +3,7 @@
 //! A thin client of our own: it asks nothing before an operation that it does not need, because rotating a secret is seven
 //! small requests and an extra one for each would double its time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,7 @@ use tokio_util::io::StreamReader;
 use url::Url;
 
 use self::failure::Said;
+use self::gate::Gates;
 use self::retry::RetryPolicy;
 use self::session::{Answer, Call, Session};
 use self::transport::{Http, endpoint, is_loopback};
@@ -23,16 +24,16 @@ use self::upload::{Meter, Source, Upload};
 use super::auth::LoginChain;
 use super::auth::token::{Access, Authenticator, Scope};
 use super::verify::Verified;
-use super::{BlobReader, Manifest, Registry, Sent, expand};
+use super::{BlobReader, Manifest, Registry, expand};
 use crate::digest::Digest;
 use crate::engine::Login;
 use crate::error::{Error, Result};
 use crate::image::reference::{Repository, Version};
 use crate::image::{Content, Descriptor, Layer, media_type};
-use crate::progress::Task;
+use crate::progress::{Reporter, Task};
 
 mod failure;
-
+mod gate;
 pub mod retry;
 mod session;
 pub mod transport;
@@ -92,6 +93,8 @@ pub struct Remote {
     session: Session,
     // Asking for a token that can push from the first request on spares fetching a second one.
     writable: Mutex<BTreeSet<Repository>>,
+    // Uploads that the registry has begun in place of a mount: going on with one spares a request.
+    begun: Mutex<HashMap<(Repository, Digest), Url>>,
 }
 
 impl fmt::Debug for Remote {
@@ -110,8 +113,9 @@ impl Remote {
         let remote = Remote {
             pattern: config.pattern.map(|pattern| (pattern, config.project)),
             one_request_up_to: config.one_request_up_to,
-            session: Session { http: config.http, retry: config.retry, auth },
+            session: Session { http: config.http, retry: config.retry, auth, gates: Gates::default() },
             writable: Mutex::default(),
+            begun: Mutex::default(),
         };
         if remote.pattern.is_some() {
             endpoint(&remote.repository("image")?.host)?;
@@ -122,13 +126,14 @@ impl Remote {
     /// Whether anyone can pull from a repository: it can be listed without a login. An image with a secret layer must not
     /// be in such a one.
     pub async fn is_public(&self, repository: &Repository) -> Result<bool> {
-        let (http, retry) = (self.session.http.clone(), self.session.retry.clone());
+        let Session { http, retry, gates, .. } = &self.session;
+        let (http, retry, gates) = (http.clone(), retry.clone(), gates.clone());
         let auth = Authenticator::new(http.clone(), retry.clone(), LoginChain::none());
         let url = self.url(repository, "tags/list?n=1")?;
         let scopes = vec![Scope { path: repository.path.clone(), access: Access::Pull }];
         let call = Call::new(Method::GET, url, &repository.host, scopes);
         // A token server that gives nobody a token says no as well.
-        let answer = Session { http, retry, auth }.exchange(&call).await;
+        let answer = Session { http, retry, auth, gates }.exchange(&call).await;
         Ok(answer.is_ok_and(|answer| answer.status.is_success()))
     }
 
@@ -153,24 +158,10 @@ impl Remote {
         Ok(Call::new(method, url, &repository.host, self.scopes(repository)))
     }
 
-    /// Tries to take the blob over from another repository. `Ok(None)` when it is there now, else the upload that the
-    /// registry has begun instead, if it has.
-    async fn mount(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        from: &Repository,
-    ) -> Result<Option<Option<Url>>> {
-        let mut call = self.call(Method::POST, repository, "blobs/uploads/")?;
-        call.url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", &from.path);
-        call.scopes.push(Scope { path: from.path.clone(), access: Access::Pull });
-        // Whatever is wrong with it, the upload that follows says so better.
-        let Ok(answer) = self.session.exchange(&call).await else { return Ok(Some(None)) };
-        match answer.status {
-            StatusCode::CREATED => Ok(None),
-            StatusCode::ACCEPTED => Ok(Some(answer.location())),
-            _ => Ok(Some(None)),
-        }
+    /// The upload that a refused mount of this blob has begun.
+    fn begun(&self, repository: &Repository, digest: Digest) -> Option<Url> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.remove(&(repository.clone(), digest))
     }
 
     /// Compares what the registry says it has with what it was sent.
@@ -242,6 +233,10 @@ impl Registry for Remote {
 
     fn will_write(&self, repository: &Repository) {
         self.will_push(repository);
+    }
+
+    fn tell(&self, progress: &Reporter) {
+        self.session.gates.tell(progress);
     }
 
     async fn prepare(&self, repository: &Repository) -> Result<()> {
@@ -330,35 +325,39 @@ impl Registry for Remote {
         Ok(Box::new(Verified::new(reader, descriptor.digest, descriptor.size)))
     }
 
-    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<Sent> {
+    async fn mount(&self, repository: &Repository, digest: &Digest, from: &Repository) -> Result<bool> {
         self.will_push(repository);
-        let mut opened = None;
+        let mut call = self.call(Method::POST, repository, "blobs/uploads/")?;
+        call.url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", &from.path);
+        call.scopes.push(Scope { path: from.path.clone(), access: Access::Pull });
+        // Whatever is wrong with it, the upload that follows says so better.
+        let Ok(answer) = self.session.exchange(&call).await else { return Ok(false) };
+        if answer.status == StatusCode::ACCEPTED
+            && let Some(location) = answer.location()
+        {
+            let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            begun.insert((repository.clone(), *digest), location);
+        }
+        Ok(answer.status == StatusCode::CREATED)
+    }
+
+    async fn put_layer(&self, repository: &Repository, layer: &Layer, task: &Task) -> Result<()> {
+        self.will_push(repository);
         let source = match &layer.content {
             Content::Memory(bytes) => Source::Memory(bytes.clone()),
             Content::File(path) => Source::File(path.to_path_buf()),
-            Content::Registry(from) => {
-                let from: Repository = from.parse()?;
-                if from == *repository {
-                    return Ok(Sent::Present);
-                }
-                if from.host == repository.host {
-                    opened = match self.mount(repository, &layer.descriptor.digest, &from).await? {
-                        None => return Ok(Sent::Mounted),
-                        Some(opened) => opened,
-                    };
-                }
-                Source::Registry(from)
-            }
+            Content::Registry(from) => Source::Registry(from.parse()?),
         };
         let (descriptor, meter) = (&layer.descriptor, Meter::new(Some(task)));
-        Upload { remote: self, repository, descriptor, source, meter }.run(opened).await?;
-        Ok(Sent::Uploaded)
+        let begun = self.begun(repository, descriptor.digest);
+        Upload { remote: self, repository, descriptor, source, meter }.run(begun).await
     }
 
     async fn put_bytes(&self, repository: &Repository, descriptor: &Descriptor, bytes: Bytes) -> Result<()> {
         self.will_push(repository);
         let (source, meter) = (Source::Memory(bytes), Meter::new(None));
-        Upload { remote: self, repository, descriptor, source, meter }.run(None).await
+        let begun = self.begun(repository, descriptor.digest);
+        Upload { remote: self, repository, descriptor, source, meter }.run(begun).await
     }
 
     async fn put_manifest(

@@ -15,7 +15,8 @@ use crate::image::reference::{Reference, Repository, Tag, Version};
 use crate::image::{Image, seam};
 use crate::plan::Plan;
 use crate::progress::Reporter;
-use crate::registry::{BlobCounts, Pushed, push};
+use crate::registry::push::{self, Parcel};
+use crate::registry::{BlobCounts, Pushed};
 
 /// An image of imgforge.toml in the registry.
 pub(super) struct PushedImage {
@@ -35,7 +36,7 @@ pub(super) struct PushedPlatform {
     pushed: Pushed,
 }
 
-/// All images at once.
+/// All images in one pass.
 pub(super) async fn push_all(
     parts: &Parts,
     plan: &Plan,
@@ -43,60 +44,94 @@ pub(super) async fn push_all(
     progress: &Reporter,
     journal: &Journal,
 ) -> Result<Vec<PushedImage>> {
-    let grouped = images.chunk_by(|one, next| one.built.image == next.built.image);
-    try_join_all(grouped.map(async |platforms| {
-        let pushed = push_image(parts, plan, platforms, progress).await?;
-        journal.did(format!("pushed {}", pushed.name));
-        Ok(pushed)
+    let registry = parts.registry()?;
+    let grouped: Vec<&[Delivered]> =
+        images.chunk_by(|one, next| one.built.image == next.built.image).collect();
+    let names = grouped.iter().map(|platforms| Named::of(parts, plan, platforms));
+    let names: Vec<Named> = try_join_all(names).await?;
+    let parcels: Vec<Parcel<'_>> = grouped
+        .iter()
+        .zip(&names)
+        .flat_map(|(platforms, named)| platforms.iter().map(|platform| named.parcel(platform)))
+        .collect();
+    // One that gets no tag is a part of an index.
+    let arrived = |parcel: &Parcel<'_>| {
+        if !parcel.tags.is_empty() {
+            journal.did(format!("pushed {}", parcel.subject));
+        }
+    };
+    let mut pushed = push::push_all(&parcels, registry, progress, arrived).await?.into_iter();
+    try_join_all(grouped.into_iter().zip(names).map(|(platforms, named)| {
+        let pushed = platforms.iter().zip(pushed.by_ref()).map(|(delivered, pushed)| PushedPlatform {
+            built: delivered.built.clone(),
+            image: delivered.image.clone(),
+            pushed,
+        });
+        named.given(parts, pushed.collect(), journal)
     }))
     .await
 }
 
-async fn push_image(
-    parts: &Parts,
-    plan: &Plan,
-    platforms: &[Delivered],
-    progress: &Reporter,
-) -> Result<PushedImage> {
-    let (registry, name) = (parts.registry()?, &platforms[0].built.image);
-    let repository = &platforms[0].repository;
-    // Looked at again: Docker Hub makes a repository that is missing a public one, and by now it is there, without secrets in
-    // it.
-    observe::refuse_exposed(parts, registry, name, repository).await?;
-    let images: Vec<Image> = platforms.iter().map(|platform| platform.image.clone()).collect();
-    let index = if images.len() > 1 { Some(Index::of(&images)?) } else { None };
-    let digest = index.as_ref().map_or_else(|| images[0].digest(), Index::digest);
-    let tag: Tag = match plan.tag() {
-        Some(tag) => tag.parse()?,
-        None => format!("changed-{}", digest.short()).parse()?,
-    };
-    let tags = if index.is_some() { Vec::new() } else { vec![tag.clone()] };
-    let mut pushed_platforms = Vec::new();
-    for Delivered { built, image, .. } in platforms {
-        let pushed = push::push(name, image, registry, repository, &tags, progress).await?;
-        pushed_platforms.push(PushedPlatform { built: built.clone(), image: image.clone(), pushed });
-    }
-    let platforms = pushed_platforms;
-    if let Some(index) = &index {
-        put_index(parts, repository, tag, index).await?;
-    }
-    if registry.is_remote() {
-        let kept = kept(&parts.config);
-        images.iter().try_for_each(|image| kept.keep_image(repository, image))?;
-    }
-    let reference = Reference { repository: repository.clone(), tag: None, digest: Some(digest) };
-    Ok(PushedImage { name: name.clone(), reference, digest, platforms })
+/// What an image of imgforge.toml is going to be called.
+struct Named {
+    name: String,
+    repository: Repository,
+    tag: Tag,
+    /// What the tag names, when it is not the one image itself.
+    index: Option<Index>,
+    /// The tags of the images themselves: of those in an index none.
+    tags: Vec<Tag>,
+    digest: Digest,
 }
 
-/// Names the index by `tag`, once all that it lists is there.
-async fn put_index(parts: &Parts, repository: &Repository, tag: Tag, index: &Index) -> Result<()> {
-    let (registry, version) = (parts.registry()?, Version::Tag(tag));
-    if registry.head(repository, &version).await? != Some(index.digest()) {
-        registry.put_manifest(repository, &version, index.media_type(), index.bytes()).await?;
+impl Named {
+    /// The name of one image for all its platforms.
+    async fn of(parts: &Parts, plan: &Plan, platforms: &[Delivered]) -> Result<Self> {
+        let Delivered { built, repository, .. } = &platforms[0];
+        // Looked at again: Docker Hub makes a repository that is missing a public one, and by now it is there, without secrets
+        // in it.
+        observe::refuse_exposed(parts, parts.registry()?, &built.image, repository).await?;
+        let images: Vec<Image> = platforms.iter().map(|platform| platform.image.clone()).collect();
+        let index = if images.len() > 1 { Some(Index::of(&images)?) } else { None };
+        let digest = index.as_ref().map_or_else(|| images[0].digest(), Index::digest);
+        let tag: Tag = match plan.tag() {
+            Some(tag) => tag.parse()?,
+            None => format!("changed-{}", digest.short()).parse()?,
+        };
+        let tags = if index.is_some() { Vec::new() } else { vec![tag.clone()] };
+        Ok(Named { name: built.image.clone(), repository: repository.clone(), tag, index, tags, digest })
     }
-    match registry.is_remote() {
-        true => kept(&parts.config).keep_index(repository, index.media_type(), index.bytes()),
-        false => Ok(()),
+
+    fn parcel<'n>(&'n self, platform: &'n Delivered) -> Parcel<'n> {
+        let Named { name, repository, tags, .. } = self;
+        Parcel { subject: name, image: &platform.image, repository, tags }
+    }
+
+    /// Gives the index its tag, now that all that it lists is there, and keeps what the registry has.
+    async fn given(
+        self,
+        parts: &Parts,
+        platforms: Vec<PushedPlatform>,
+        journal: &Journal,
+    ) -> Result<PushedImage> {
+        let Named { name, repository, tag, index, digest, .. } = self;
+        let registry = parts.registry()?;
+        if let Some(index) = &index {
+            let version = Version::Tag(tag);
+            if registry.head(&repository, &version).await? != Some(digest) {
+                registry.put_manifest(&repository, &version, index.media_type(), index.bytes()).await?;
+            }
+            journal.did(format!("pushed {name}"));
+        }
+        if registry.is_remote() {
+            let kept = kept(&parts.config);
+            platforms.iter().try_for_each(|platform| kept.keep_image(&repository, &platform.image))?;
+            if let Some(index) = &index {
+                kept.keep_index(&repository, index.media_type(), index.bytes())?;
+            }
+        }
+        let reference = Reference { repository, tag: None, digest: Some(digest) };
+        Ok(PushedImage { name, reference, digest, platforms })
     }
 }
 

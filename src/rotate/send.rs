@@ -55,6 +55,7 @@ type Blobs = HashMap<(Repository, Digest), Arc<OnceCell<()>>>;
 impl<'s> Sender<'s> {
     /// Nothing is sent yet.
     pub fn new(registry: &'s dyn Registry, mark: Option<String>, progress: &'s Reporter) -> Self {
+        registry.tell(progress);
         Sender { registry, mark, progress, blobs: Mutex::default() }
     }
 
@@ -119,8 +120,7 @@ impl<'s> Sender<'s> {
             configs.insert(image.config_descriptor().digest, image);
         }
         let send_layers = try_join_all(layers.values().map(async |layer| {
-            let upload = async { registry.put_layer(repository, layer, &task).await.map(drop) };
-            self.once(repository, &layer.descriptor, upload).await
+            self.once(repository, &layer.descriptor, registry.put_layer(repository, layer, &task)).await
         }));
         let send_configs = try_join_all(configs.values().map(async |image| {
             let descriptor = image.config_descriptor();

@@ -13,8 +13,10 @@ mod ecr;
 mod faults;
 mod layout;
 mod logins;
+mod luck;
 mod remote;
 mod tls;
+mod together;
 
 /// Retries at once, so that no test waits.
 fn quick() -> RetryPolicy {

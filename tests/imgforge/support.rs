@@ -6,6 +6,7 @@ pub mod direct;
 pub mod docker;
 pub mod ecs_simulator;
 pub mod fault_proxy;
+pub mod luck;
 pub mod moto;
 pub mod oci_registry;
 pub mod production;

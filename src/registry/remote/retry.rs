@@ -5,6 +5,9 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
+/// How often one piece of work lets others go first.
+const IN_LINE: u32 = 30;
+
 /// How often something is tried and how long it is waited in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -52,12 +55,13 @@ impl RetryPolicy {
 pub(in crate::registry) struct Tries<'p> {
     policy: &'p RetryPolicy,
     failures: u32,
+    in_line: u32,
 }
 
 impl<'p> Tries<'p> {
     /// None yet.
     pub fn new(policy: &'p RetryPolicy) -> Self {
-        Tries { policy, failures: 0 }
+        Tries { policy, failures: 0, in_line: 0 }
     }
 
     /// Counts one failure and waits. False when it is not worth another try.
@@ -67,6 +71,14 @@ impl<'p> Tries<'p> {
         tracing::debug!(failures = self.failures, ?wait, "trying again");
         tokio::time::sleep(wait).await;
         true
+    }
+
+    /// Forgets the failures: the host limits requests and serves others, so that this one's turn comes. Not without end: those
+    /// that are served may be other kinds of requests.
+    pub fn stands_in_line(&mut self) {
+        if self.in_line < IN_LINE {
+            (self.failures, self.in_line) = (0, self.in_line + 1);
+        }
     }
 
     /// Forgets the failures: something got through since.

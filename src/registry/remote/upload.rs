@@ -17,6 +17,7 @@ use tokio_util::io::ReaderStream;
 use url::Url;
 
 use super::Remote;
+use super::gate::is_limit;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
 use super::session::{Answer, Call, not_reached, silent};
 use crate::error::{Error, Result};
@@ -215,7 +216,7 @@ impl Upload<'_> {
             };
             let mut offset = 0;
             while offset < self.descriptor.size {
-                match self.patch(&location, offset).await? {
+                match self.patch(&location, offset, &mut tries).await? {
                     Patched::Upto(next, position) if position > offset => {
                         (location, offset) = (next, position);
                     }
@@ -268,7 +269,7 @@ impl Upload<'_> {
     }
 
     /// Sends everything from `offset` on.
-    async fn patch(&self, location: &Url, offset: u64) -> Result<Patched> {
+    async fn patch(&self, location: &Url, offset: u64, tries: &mut Tries<'_>) -> Result<Patched> {
         let (session, host, size) = (&self.remote.session, &self.repository.host, self.descriptor.size);
         let reader = self.open_at(offset).await?;
         let moved = Arc::new(AtomicU64::new(offset));
@@ -297,7 +298,19 @@ impl Upload<'_> {
         if let Some(header) = &login {
             request = request.header(AUTHORIZATION, header);
         }
+        let gate = session.gates.of(location);
+        let served = gate.served();
+        let place = gate.enter().await;
         let sent = watch(request.send(), &moved, &self.meter, session.retry.patience).await;
+        match &sent {
+            Some(Ok(response)) => {
+                if is_limit(response) && gate.served() > served {
+                    tries.stands_in_line();
+                }
+                place.answered(response, &session.retry);
+            }
+            _ => drop(place),
+        }
         let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(error) = fault {
             let passing = matches!(self.source, Source::Registry(_)) && !is_wrong_content(&error);

@@ -95,7 +95,8 @@ fn one_name_stands_for_an_image_of_each_platform() {
         assert!(said.contains(platform) && said.contains("settings"), "{said}");
     }
     // A daemon takes the one that it can run.
-    assert_eq!(docker_prints(&["run", "--rm", reference, "cat", "/srv/index.html"]), "public");
+    docker_prints(&["pull", "--quiet", reference]);
+    assert_eq!(docker_prints(&["run", "--rm", reference, "cat", "/srv/index.html"]), "public\n");
     docker_prints(&["rmi", reference]);
 
     // Nothing changed, nothing sent, the same name.

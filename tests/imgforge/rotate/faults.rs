@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
 use futures_util::{StreamExt, stream};
 use imgforge::backends::{self, Needs};
 use imgforge::config::{Config, Mode, Owner};
@@ -25,48 +24,13 @@ use imgforge::rotate::{self, Request};
 use imgforge::secret::{self, Salt, Secret, SecretFile, SecretSet};
 use tokio::io::AsyncReadExt;
 
-use crate::support::fault_proxy::{Fault, FaultProxy, Seen};
+use crate::support::fault_proxy::FaultProxy;
+use crate::support::luck::Luck;
 use crate::support::oci_registry::OciRegistry;
 use crate::support::sample_image::sample_image;
 
 const REPOSITORIES: u64 = 40;
 const RUNS_IN_EACH: u64 = 25;
-
-/// xorshift64*: the same luck for the same seed, on every machine.
-struct Luck(u64);
-
-impl Luck {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % below
-    }
-
-    /// What meets a request: nothing, three times of four.
-    fn fault(&mut self, seen: &Seen) -> Option<Fault> {
-        if self.next(4) != 0 {
-            return None;
-        }
-        let writes = seen.method == Method::PUT || seen.method == Method::POST;
-        let wrong = format!("sha256:{}", "0".repeat(64));
-        Some(match self.next(10) {
-            0 => Fault::Cut,
-            1 if writes => Fault::CutAfter(self.next(5000) as usize),
-            1 => Fault::Answer(StatusCode::OK, Vec::new(), "something else".into()),
-            2 => {
-                Fault::Answer(StatusCode::TOO_MANY_REQUESTS, vec![("retry-after", "0".into())], String::new())
-            }
-            3 => Fault::Answer(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), "trouble".into()),
-            4 => Fault::Answer(StatusCode::BAD_GATEWAY, Vec::new(), "<html>proxy</html>".into()),
-            5 => Fault::Rewrite(vec![("docker-content-digest", wrong)]),
-            6 | 7 => Fault::RelativeLocation,
-            8 if !writes => Fault::SentElsewhere,
-            8 => Fault::Answer(StatusCode::FORBIDDEN, Vec::new(), "no".into()),
-            _ => Fault::Stall(Duration::from_millis(400)),
-        })
-    }
-}
 
 fn secrets(value: &str) -> SecretSet {
     let file = SecretFile {
@@ -129,7 +93,7 @@ async fn a_thousand_unlucky_rotations_give_the_right_image_or_an_error() {
         let mut counts = (0, 0);
         for run in 0..RUNS_IN_EACH {
             let seed = number * RUNS_IN_EACH + run + 1;
-            luck.lock().unwrap().insert(name.clone(), Luck(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+            luck.lock().unwrap().insert(name.clone(), Luck::of(seed, 4, Duration::from_millis(400)));
             let rotated = tokio::time::timeout(
                 Duration::from_secs(60),
                 unlucky(&folder, &proxy.host, &name, image.digest(), seed),
@@ -188,6 +152,10 @@ async fn unlucky(
 ) -> imgforge::error::Result<Digest> {
     let text = "project = \"x\"\n[secrets]\nstore = \"dir:secrets\"\nfiles = { s = \"s.py\" }\n[images.web]\n\
                 dockerfile = \"D\"\nbake = [{ secret = \"s\", path = \"/s.py\" }]\n";
+    // Every other one knows what it has read before.
+    if seed.is_multiple_of(2) {
+        let _ = std::fs::remove_dir_all(folder.join(".imgforge/layers"));
+    }
     let config = Config::parse(folder.to_owned(), text, None, &|_| None)?;
     let lock = Lock::take(&config)?;
     std::fs::create_dir_all(folder.join("secrets"))?;

@@ -1,0 +1,54 @@
+//! Bad luck between imgforge and a registry, by seed.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+
+use super::fault_proxy::{Fault, Seen};
+
+/// xorshift64*: the same luck for the same seed, on every machine.
+pub struct Luck {
+    state: u64,
+    /// One request of so many meets with a fault.
+    one_of: u64,
+    /// How long an answer that stalls does.
+    stall: Duration,
+}
+
+impl Luck {
+    /// The luck of a seed.
+    pub fn of(seed: u64, one_of: u64, stall: Duration) -> Self {
+        Luck { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), one_of, stall }
+    }
+
+    fn next(&mut self, below: u64) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        (self.state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % below
+    }
+
+    /// What meets a request; mostly nothing.
+    pub fn fault(&mut self, seen: &Seen) -> Option<Fault> {
+        if self.next(self.one_of) != 0 {
+            return None;
+        }
+        let writes = [Method::PUT, Method::POST, Method::PATCH].contains(&seen.method);
+        let wrong = format!("sha256:{}", "0".repeat(64));
+        Some(match self.next(10) {
+            0 => Fault::Cut,
+            1 if writes => Fault::CutAfter(self.next(5000) as usize),
+            1 => Fault::Answer(StatusCode::OK, Vec::new(), "something else".into()),
+            2 => {
+                Fault::Answer(StatusCode::TOO_MANY_REQUESTS, vec![("retry-after", "0".into())], String::new())
+            }
+            3 => Fault::Answer(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), "trouble".into()),
+            4 => Fault::Answer(StatusCode::BAD_GATEWAY, Vec::new(), "<html>proxy</html>".into()),
+            5 => Fault::Rewrite(vec![("docker-content-digest", wrong)]),
+            6 | 7 => Fault::RelativeLocation,
+            8 if !writes => Fault::SentElsewhere,
+            8 => Fault::Answer(StatusCode::FORBIDDEN, Vec::new(), "no".into()),
+            _ => Fault::Stall(self.stall),
+        })
+    }
+}
