@@ -8,6 +8,7 @@ Needs: bench/peers (crane, docker-buildx), docker-registry, a release build, and
 
 import os
 import random
+import re
 import shutil
 import textwrap
 import time
@@ -79,6 +80,7 @@ class Shop:
 
     def __init__(self, folder, port):
         self.docker_site = harness.Site(folder, port)
+        self.repositories = 0
         self.path = folder / "direct"
         shutil.copytree(ROOT / "fixtures/shop", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
         shutil.copytree(ROOT / "fixtures/shop/secrets.sample", self.path / "secrets")
@@ -106,6 +108,10 @@ class Shop:
         For Docker by a change in the first file that is copied: with --no-cache and `prune` BuildKit of Docker 20.10 can panic or hang.
         """
         shutil.rmtree(self.path / ".imgforge", ignore_errors=True)
+        # What is built is what was built before, to the byte: in a new repository all of it has to be sent all the same.
+        self.repositories += 1
+        config = self.path / "imgforge.toml"
+        config.write_text(re.sub("/direct-.*{image}", f"/direct-{self.repositories}-{{image}}", config.read_text()))
         requirements = self.docker_site.path / "requirements.txt"
         requirements.write_text(requirements.read_text() + f"# {time.time_ns()}\n")
 

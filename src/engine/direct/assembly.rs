@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tokio::join;
+
 use super::copy::{Files, Place};
 use super::interpreter::{self, Interpreter};
 use super::python::Packages;
@@ -147,7 +149,18 @@ impl Assembly<'_> {
                         self.task.detail(created_by.clone());
                         let (uv, access) = self.uv().await?;
                         let cache = &self.engine.cache;
-                        let mut made = packages.install(&uv, &access, cache, &to, self.task).await?;
+                        // What makes static files has the same packages: both are installed side by side.
+                        let environment = async {
+                            match &self.direct.statics {
+                                Some(_) => environment::with(packages, &uv, &access, cache).await.map(drop),
+                                None => Ok(()),
+                            }
+                        };
+                        let install = packages.install(&uv, &access, cache, &to, self.task);
+                        let (made, environment) = join!(install, environment);
+                        // Of two failures that of the image tells more.
+                        let mut made = made?;
+                        environment?;
                         made.tree.complete(&self.rootfs)?;
                         write(cache, key, made.tree.clone()).await?.0
                     }
