@@ -15,7 +15,7 @@ def main():
     results = {}
     with harness.registry(options.storage) as (folder, port):
         site = harness.Site(folder, port)
-        for name, prepare in [("one source file changed", site.change), ("nothing changed", lambda: None)]:
+        for name, prepare in [("one source file changed : docker build + push", site.change), ("nothing changed : docker build + push", lambda: None)]:
             # Both have built what is there: what is timed is what `prepare` changes.
             site.imgforge()
             site.docker()

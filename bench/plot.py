@@ -8,7 +8,7 @@ import matplotlib
 
 matplotlib.use("svg")
 # The same figures give the same file.
-matplotlib.rcParams.update({"svg.hashsalt": "imgforge", "font.family": "sans-serif", "font.size": 9})
+matplotlib.rcParams.update({"svg.hashsalt": "imgforge", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9})
 from matplotlib import pyplot  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
