@@ -17,7 +17,7 @@ lint:
 
 # Takes about an hour, on an idle machine. Fewer runs: make bench BENCH="--runs 3"
 bench:
-	scripts/setup test </dev/null
+	scripts/setup bench </dev/null
 	bench/peers
 	cargo build --release --locked
 	bench/overhead.py $(BENCH)

@@ -114,11 +114,11 @@ def timed(work):
     return time.monotonic() - start
 
 
-def installed(path):
-    """A peer, or none with a word about it."""
-    if path.exists():
+def installed(tool):
+    """A peer, by path or by name, or none with a word about it."""
+    if shutil.which(tool):
         return True
-    print(f"{path.name} is not installed (bench/peers fetches it): left out")
+    print(f"{pathlib.Path(tool).name} is not installed (bench/peers fetches it): left out")
     return False
 
 
@@ -141,6 +141,7 @@ def versions():
         "crane": package("crane"),
         "oras": package("oras"),
         "skopeo": say("skopeo", "--version"),
+        "buildah": say("buildah", "--version"),
         "docker-registry": say("docker-registry", "--version"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Pushing a layer of 1 GiB, compressible and not, into an empty registry on loopback: imgforge, crane, skopeo, oras, docker push.
+"""Pushing a layer of 1 GiB, compressible and not, into an empty registry on loopback: imgforge, crane, skopeo, oras, buildah, docker push.
 
-The image is built and compressed before: what is timed is the push (docker compresses while it pushes; it has no other way).
+The image is built and compressed before: what is timed is the push (docker and buildah compress while they push; they have no other way).
 Each run has an empty registry. Also prints the peak memory of each side, and imgforge's for a layer of 100 MiB. Needs: bench/peers
 and its oras, docker-registry, a release build, 10 GB of disk.
 """
@@ -76,10 +76,20 @@ class Image:
             return peak(["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{self.layout}", f"docker://{to}:1"])
         if tool == "oras":
             return peak([ORAS, "cp", "--to-plain-http", "--from-oci-layout", f"{self.layout}:{self.tag()}", f"{to}:1"])
+        if tool == "buildah":
+            return peak([*self.buildah(), "push", "--tls-verify=false", self.stored, f"docker://{to}:1"])
         run(["docker", "tag", f"bench-{self.name}:1", f"{to}:1"])
         seconds = peak(["docker", "push", "-q", f"{to}:1"])
         run(["docker", "rmi", f"{to}:1"])
         return seconds
+
+    def store(self):
+        """Brings it into buildah's own storage: only from there buildah pushes."""
+        self.stored = subprocess.check_output([*self.buildah(), "pull", "-q", f"oci:{self.layout}"]).decode().strip()
+
+    def buildah(self):
+        storage = self.path / "storage"
+        return ["buildah", "--root", storage, "--runroot", storage / "run", "--storage-driver", "vfs"]
 
     def tag(self):
         index = json.loads((self.layout / "index.json").read_text())
@@ -128,12 +138,14 @@ def main():
     options = harness.arguments(__doc__, size={"type": int, "default": 1024, "help": "MiB"})
     works = {}
     tools = [tool for tool, path in [("imgforge", IMGFORGE), ("crane", CRANE), ("oras", ORAS)] if harness.installed(path)]
-    tools += [tool for tool in ["skopeo", "docker"] if shutil.which(tool)]
+    tools += [tool for tool in ["skopeo", "buildah", "docker"] if harness.installed(tool)]
     lines = []
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         folder = pathlib.Path(folder)
         for kind, compressible in [("half compressible", True), ("not compressible", False)]:
             image = Image(folder, f"bench-{'half' if compressible else 'noise'}", options.size << 20, compressible)
+            if "buildah" in tools:
+                image.store()
             measured = {tool: [] for tool in tools}
             for _ in range(options.runs):
                 for tool in tools:
