@@ -5,6 +5,7 @@
 use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +116,29 @@ fn architecture(platform: &str) -> Result<&'static str> {
                 .help("use a base from a registry: image = \"HOST/NAME:TAG\""));
         }
     })
+}
+
+/// Whether a base for `platform` can be made on this machine: while it is made, programs of that platform are run.
+///
+/// # Errors
+/// [`crate::error::Kind::Refused`]: it cannot run them.
+pub async fn check_platform(platform: &str) -> Result<()> {
+    let wanted = architecture(platform)?;
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if wanted == own {
+        return Ok(());
+    }
+    // What mmdebstrap asks, too (mmdebstrap(1), --architectures).
+    let asked = tokio::process::Command::new("arch-test").arg(wanted).stdin(Stdio::null()).output().await;
+    match asked {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(Error::refused(format!("this machine cannot make Debian packages into a base for {platform}"))
+            .help("apt-get install qemu-user-static arch-test, or take a base from a registry: image = \"HOST/NAME:TAG\"")),
+    }
 }
 
 /// Names become arguments: only what Debian allows in them (policy 5.6.1, with `=version` and `:arch`).

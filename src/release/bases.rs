@@ -112,6 +112,8 @@ async fn local(source: &BaseSource, name: &str, config: &Config, platform: &str)
                     Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }))
                 }
                 None => {
+                    let checked = debian::check_platform(platform).await;
+                    checked.map_err(|error| error.context(format!("base {name:?} cannot be made")))?;
                     debian::check().await?;
                     Ok(ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() })
                 }

@@ -157,6 +157,21 @@ fn a_platform_that_cannot_be_is_refused_before_anything_is_built() {
 }
 
 #[test]
+fn a_debian_base_for_a_machine_that_cannot_be_run_here_is_refused() {
+    let direct = project();
+    let (_, other) = platforms();
+    direct.replace("layout = \"../busybox\"", "debian = { suite = \"bookworm\" }");
+    direct.replace(
+        "platforms = [\"linux/amd64\", \"linux/arm64\"]",
+        &format!("platforms = [\"linux/{other}\"]"),
+    );
+    // Where nothing is installed that could tell.
+    let program = direct.program().with("PATH", "/nowhere");
+    let ended = program.run(&["push"]).failed(6, &format!("into a base for linux/{other}"));
+    assert!(ended.stderr.contains("qemu-user-static"), "{}", ended.stderr);
+}
+
+#[test]
 fn what_a_daemon_is_to_run_is_built_for_it() {
     let direct = project();
     let (_, other) = platforms();

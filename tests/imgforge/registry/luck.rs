@@ -6,21 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use imgforge::digest::Digest;
 use imgforge::error::Result;
 use imgforge::image::reference::{Repository, Tag, Version};
 use imgforge::image::{Image, Kind};
 use imgforge::progress::Reporter;
+use imgforge::registry::Pushed;
 use imgforge::registry::auth::LoginChain;
 use imgforge::registry::push::{Parcel, push_all};
-use imgforge::registry::read::read;
 use imgforge::registry::remote::retry::RetryPolicy;
 use imgforge::registry::remote::{Remote, RemoteConfig};
-use imgforge::registry::{Pushed, Registry};
-use tokio::io::AsyncReadExt;
 
 use crate::support::fault_proxy::FaultProxy;
-use crate::support::luck::Luck;
+use crate::support::luck::{Luck, is_whole};
 use crate::support::oci_registry::OciRegistry;
 use crate::support::sample_image::sample_image;
 
@@ -66,16 +63,6 @@ impl Images {
 
 fn tag() -> Tag {
     "it".parse().unwrap()
-}
-
-/// What the tag names, after every blob of it was read and checked.
-async fn whole(registry: &Remote, repository: &Repository) -> Option<Digest> {
-    let image = read(registry, repository, &Version::Tag(tag()), "linux/amd64").await.unwrap()?;
-    for layer in image.layers() {
-        let mut bytes = Vec::new();
-        registry.blob(repository, &layer.descriptor).await.unwrap().read_to_end(&mut bytes).await.unwrap();
-    }
-    Some(image.digest())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +111,7 @@ async fn a_thousand_unlucky_pushes_give_the_right_images_or_an_error() {
             }
             for (number, image) in images.0.iter().enumerate() {
                 let repository: Repository = format!("{}/{name}/{number}", server.host).parse().unwrap();
-                match (whole(honest, &repository).await, &pushed) {
+                match (is_whole(honest, &repository, &Version::Tag(tag())).await, &pushed) {
                     (Some(there), _) => assert_eq!(there, image.digest(), "seed {seed}"),
                     (None, Ok(_)) => panic!("seed {seed}: it said that {repository} is there"),
                     (None, Err(_)) => {}

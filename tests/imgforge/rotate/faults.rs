@@ -15,17 +15,16 @@ use imgforge::layer::bake::{BakedFile, Folders, bake};
 use imgforge::plan::Until;
 use imgforge::progress::Reporter;
 use imgforge::registry::auth::LoginChain;
+use imgforge::registry::push;
 use imgforge::registry::remote::retry::RetryPolicy;
 use imgforge::registry::remote::{Remote, RemoteConfig};
-use imgforge::registry::{Registry, push, read};
 use imgforge::release::journal::Journal;
 use imgforge::release::lock::Lock;
 use imgforge::rotate::{self, Request};
 use imgforge::secret::{self, Salt, Secret, SecretFile, SecretSet};
-use tokio::io::AsyncReadExt;
 
 use crate::support::fault_proxy::FaultProxy;
-use crate::support::luck::Luck;
+use crate::support::luck::{Luck, is_whole};
 use crate::support::oci_registry::OciRegistry;
 use crate::support::sample_image::sample_image;
 
@@ -54,16 +53,6 @@ fn baked(image: &Image) -> Image {
     let layer = bake(&[file], &Folders::new(), &Secret::new(vec![7; 32])).unwrap();
     seam::append(image, layer, &BTreeMap::from([("s".into(), secret::Version("1".into()))]), &Folders::new())
         .unwrap()
-}
-
-/// Every blob of what a version names is there and has its digest.
-async fn is_whole(registry: &Remote, repository: &Repository, version: &Version) -> Option<Digest> {
-    let image = read::read(registry, repository, version, "linux/amd64").await.unwrap()?;
-    for layer in image.layers() {
-        let mut bytes = Vec::new();
-        registry.blob(repository, &layer.descriptor).await.unwrap().read_to_end(&mut bytes).await.unwrap();
-    }
-    Some(image.digest())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,14 @@
-//! Bad luck between imgforge and a registry, by seed.
+//! Bad luck between imgforge and a registry, by seed; and whether what it left behind is whole.
 
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use imgforge::digest::Digest;
+use imgforge::image::reference::{Repository, Version};
+use imgforge::registry::Registry;
+use imgforge::registry::read::read;
+use imgforge::registry::remote::Remote;
+use tokio::io::AsyncReadExt;
 
 use super::fault_proxy::{Fault, Seen};
 
@@ -51,4 +57,14 @@ impl Luck {
             _ => Fault::Stall(self.stall),
         })
     }
+}
+
+/// Every blob of what a version names is there and has its digest.
+pub async fn is_whole(registry: &Remote, repository: &Repository, version: &Version) -> Option<Digest> {
+    let image = read(registry, repository, version, "linux/amd64").await.unwrap()?;
+    for layer in image.layers() {
+        let mut bytes = Vec::new();
+        registry.blob(repository, &layer.descriptor).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    }
+    Some(image.digest())
 }
