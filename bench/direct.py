@@ -50,6 +50,7 @@ class Sources:
         (self.path / "code/Dockerfile").write_text(
             "ARG BASE\nFROM ${BASE}\nWORKDIR /home/docker/code\nCOPY . .\nCMD [\"python3\", \"-m\", \"http.server\"]\n"
         )
+        self.docker_config = harness.docker_config(folder / f"docker-{count}")
         # A file that was written in this very second is read again until it is older: such a tree is not what is measured.
         time.sleep(2)
 
@@ -63,6 +64,12 @@ class Sources:
         run(["tar", "-cf", self.tar, "--owner=0", "--group=0", "--transform", "s,^\\.,home/docker/code,", "-C",
              self.path / "code", "."])
         run([CRANE, "append", "--insecure", "-f", self.tar, "-b", self.base, "-t", f"{self.image}:crane"])
+
+
+    def docker(self):
+        run(["docker", "--config", self.docker_config, "buildx", "build", "--load", "--provenance=false", "-q",
+             "--build-arg", f"BASE={self.base}", "-t", f"{self.image}:docker", self.path / "code"])
+        run(["docker", "push", "-q", f"{self.image}:docker"])
 
 
 def push_base(port):
@@ -137,6 +144,10 @@ def main():
             site.crane()
             name = f"one of {count:,} files changed : tar + crane append"
             results[name] = harness.in_turns(site.imgforge, site.crane, runs, site.change, goal=goal)
+            if count == 300 and harness.installed(harness.BUILDX):
+                site.docker()
+                name = f"one of {count:,} files changed : docker build + push"
+                results[name] = harness.in_turns(site.imgforge, site.docker, runs, site.change, goal=0.01)
             name = f"nothing of {count:,} files changed : crane append of the unchanged tar"
             append = lambda: run([CRANE, "append", "--insecure", "-f", site.tar, "-b", site.base, "-t", f"{site.image}:crane"])
             results[name] = harness.in_turns(site.imgforge, append, runs, goal=1.0)

@@ -51,6 +51,13 @@ def start_registry(folder, storage):
     raise SystemExit("docker-registry did not start")
 
 
+def docker_config(folder):
+    """A Docker client's folder, with buildx in it."""
+    (folder / "cli-plugins").mkdir(parents=True)
+    (folder / "cli-plugins/docker-buildx").symlink_to(BUILDX)
+    return folder
+
+
 class Site:
     """A copy of fixtures/shop whose registry is the one on loopback."""
 
@@ -68,9 +75,7 @@ class Site:
         text = (self.path / "imgforge.toml").read_text()
         text = text.replace("oci:.imgforge/images", f"127.0.0.1:{port}/shop-{{image}}")
         (self.path / "imgforge.toml").write_text(text)
-        self.docker_config = folder / "docker"
-        (self.docker_config / "cli-plugins").mkdir(parents=True)
-        (self.docker_config / "cli-plugins/docker-buildx").symlink_to(BUILDX)
+        self.docker_config = docker_config(folder / "docker")
         self.changes = 0
 
     def change(self):
