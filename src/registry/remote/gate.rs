@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use url::{Position, Url};
 
-use super::retry::{RetryPolicy, retry_after};
+use super::retry::{RetryPolicy, Tries, retry_after};
 use crate::progress::Reporter;
 
 /// More at once than this gains nothing, since each has a connection of its own.
@@ -63,10 +63,12 @@ pub(super) struct Gate {
 }
 
 /// One request's place. Dropped, it is the next one's.
-pub(super) struct Place<'g> {
+struct Place<'g> {
     gate: &'g Gate,
     permit: Option<SemaphorePermit<'g>>,
     cut: u64,
+    /// How many requests the host had served when this one came.
+    served: u64,
 }
 
 impl Gate {
@@ -80,12 +82,31 @@ impl Gate {
     }
 
     /// How many requests it has answered without refusing them for their number.
-    pub fn served(&self) -> u64 {
+    fn served(&self) -> u64 {
         self.window().served
     }
 
+    /// Sends a request when its turn has come: what `send` gives, `None` when it was silent for too long. The place is given
+    /// back before anything else is waited for.
+    pub async fn pass(
+        &self,
+        tries: &mut Tries<'_>,
+        policy: &RetryPolicy,
+        send: impl AsyncFnOnce() -> Option<reqwest::Result<Response>>,
+    ) -> Option<reqwest::Result<Response>> {
+        let place = self.enter().await;
+        let sent = send().await;
+        if let Some(Ok(response)) = &sent
+            && place.answered(response, policy)
+        {
+            tries.stands_in_line();
+        }
+        sent
+    }
+
     /// Waits for a place, and for the end of the time that the host has asked for.
-    pub async fn enter(&self) -> Place<'_> {
+    async fn enter(&self) -> Place<'_> {
+        let served = self.served();
         let permit = self.places.acquire().await.expect("a gate is never closed");
         loop {
             let (opens, cut) = {
@@ -94,7 +115,7 @@ impl Gate {
             };
             match opens.filter(|opens| *opens > Instant::now()) {
                 Some(opens) => tokio::time::sleep_until(opens).await,
-                None => return Place { gate: self, permit: Some(permit), cut },
+                None => return Place { gate: self, permit: Some(permit), cut, served },
             }
         }
     }
@@ -117,11 +138,13 @@ impl Gate {
 }
 
 impl Place<'_> {
-    /// Gives the place back with what was answered.
-    pub fn answered(self, response: &Response, policy: &RetryPolicy) {
+    /// Gives the place back with what was answered. True when the host refused it for the number of requests and has served
+    /// others meanwhile: its turn comes.
+    fn answered(self, response: &Response, policy: &RetryPolicy) -> bool {
         let gate = self.gate;
         let mut window = gate.window();
         if is_limit(response) {
+            let others_were_served = window.served > self.served;
             let wait = retry_after(response.headers()).unwrap_or(policy.first_wait);
             // Whoever asks for more is not waited for: the request fails, and with it the work.
             let wait = if wait > policy.longest_wait { Duration::ZERO } else { wait };
@@ -134,12 +157,15 @@ impl Place<'_> {
                     gate.slowed(limit, wait);
                 }
             }
-        } else if !response.status().is_server_error() && window.took_it() {
+            return others_were_served;
+        }
+        if !response.status().is_server_error() && window.took_it() {
             match window.owed {
                 0 => gate.places.add_permits(1),
                 _ => window.owed -= 1,
             }
         }
+        false
     }
 }
 
@@ -156,7 +182,7 @@ impl Drop for Place<'_> {
 }
 
 /// Whether an answer says that there are too many requests.
-pub(super) fn is_limit(response: &Response) -> bool {
+fn is_limit(response: &Response) -> bool {
     match response.status().as_u16() {
         429 => true,
         // Without a time it is a server in trouble, which concerns the one request only.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
-use super::gate::{Gates, is_limit};
+use super::gate::Gates;
 use super::retry::{RetryPolicy, Tries, is_about_certificate, is_passing, may_get_through, retry_after};
 use super::transport::{Http, endpoint};
 use crate::error::{Error, Result};
@@ -119,20 +119,14 @@ impl Session {
             if call.method != Method::GET && call.method != Method::HEAD {
                 request = request.body(call.body.clone());
             }
-            let gate = self.gates.of(&url);
-            let served = gate.served();
-            let place = gate.enter().await;
-            let sent = tokio::time::timeout(self.retry.patience, request.send()).await;
-            match &sent {
-                Ok(Ok(response)) => place.answered(response, &self.retry),
-                _ => drop(place),
-            }
+            let send = async || tokio::time::timeout(self.retry.patience, request.send()).await.ok();
+            let sent = self.gates.of(&url).pass(&mut tries, &self.retry, send).await;
             let response = match sent {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) if may_get_through(&error) && tries.again(None).await => continue,
-                Ok(Err(error)) => return Err(not_reached(call.host, error)),
-                Err(_) if tries.again(None).await => continue,
-                Err(_) => return Err(silent(call.host)),
+                Some(Ok(response)) => response,
+                Some(Err(error)) if may_get_through(&error) && tries.again(None).await => continue,
+                Some(Err(error)) => return Err(not_reached(call.host, error)),
+                None if tries.again(None).await => continue,
+                None => return Err(silent(call.host)),
             };
             let status = response.status();
             tracing::debug!(method = %call.method, host = url.host_str(), path = url.path(), %status);
@@ -141,13 +135,8 @@ impl Session {
                     Some(scope) => challenged = Some(scope),
                     None => return Ok((response, url)),
                 }
-            } else if is_passing(status) {
-                if is_limit(&response) && gate.served() > served {
-                    tries.stands_in_line();
-                }
-                if !tries.again(retry_after(response.headers())).await {
-                    return Ok((response, url));
-                }
+            } else if is_passing(status) && tries.again(retry_after(response.headers())).await {
+                // Once more.
             } else if let Some(next) = redirect(&response, &url, call)
                 && hops < HOPS
             {

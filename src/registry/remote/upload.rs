@@ -17,7 +17,6 @@ use tokio_util::io::ReaderStream;
 use url::Url;
 
 use super::Remote;
-use super::gate::is_limit;
 use super::retry::{Tries, is_passing, may_get_through, retry_after};
 use super::session::{Answer, Call, not_reached, silent};
 use crate::error::{Error, Result};
@@ -298,19 +297,8 @@ impl Upload<'_> {
         if let Some(header) = &login {
             request = request.header(AUTHORIZATION, header);
         }
-        let gate = session.gates.of(location);
-        let served = gate.served();
-        let place = gate.enter().await;
-        let sent = watch(request.send(), &moved, &self.meter, session.retry.patience).await;
-        match &sent {
-            Some(Ok(response)) => {
-                if is_limit(response) && gate.served() > served {
-                    tries.stands_in_line();
-                }
-                place.answered(response, &session.retry);
-            }
-            _ => drop(place),
-        }
+        let send = async || watch(request.send(), &moved, &self.meter, session.retry.patience).await;
+        let sent = session.gates.of(location).pass(tries, &session.retry, send).await;
         let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(error) = fault {
             let passing = matches!(self.source, Source::Registry(_)) && !is_wrong_content(&error);
