@@ -116,15 +116,10 @@ pub fn cache(config: &Config) -> LayerCache {
     LayerCache::new(config.work_dir().join("layers")).compressing(config.build.compression)
 }
 
-/// The manifests and configs that are in it.
-pub fn kept(config: &Config) -> Kept {
-    Kept::new(cache(config))
-}
-
-/// Reads from a registry what is not kept here; a layout on disk is here already.
+/// Reads from a registry what is not kept in the layer cache; a layout on disk is here already.
 pub fn reader<'r>(parts: &Parts, registry: &'r dyn Registry) -> Reader<'r> {
     match registry.is_remote() {
-        true => Reader::keeping(registry, kept(&parts.config)),
+        true => Reader::keeping(registry, Kept::new(cache(&parts.config))),
         false => Reader::new(registry),
     }
 }

@@ -94,7 +94,8 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
     let reader = release::reader(parts, registry);
     let rotations = wanted.iter().map(async |(name, reference)| {
         release::observe::refuse_exposed(parts, registry, name, &reference.repository).await?;
-        let found = found::read(&reader, registry, reference).await?;
+        registry.will_write(&reference.repository);
+        let found = found::read(&reader, reference).await?;
         let versions = release::baked_versions(config, name, &parts.secrets);
         let bake = |folders: &Folders| release::secret_layer(config, name, &parts.secrets, folders);
         Rotation::new(name, reference, found, &bake, &versions)
@@ -221,12 +222,10 @@ async fn send_all(
     }
     let secrets = parts.secrets.version_texts();
     let sender = send::Sender::new(registry, plan::secrets_id(&secrets), progress);
-    let kept = release::kept(&parts.config);
+    let reader = release::reader(parts, registry);
     let sent = rotations.iter().map(async |rotation| {
         let rotated = sender.send(rotation).await?;
-        if registry.is_remote() {
-            rotation.keep(&kept)?;
-        }
+        rotation.keep(&reader)?;
         if rotation.is_changed() {
             journal.did(format!("rotated {}", rotation.image));
         }

@@ -21,6 +21,8 @@ use crate::partial::Partial;
 
 mod prune;
 
+/// The folder of manifests and configs, each by the digest that names it.
+pub const MANIFESTS: &str = "manifests";
 /// The folder of compiled modules.
 const COMPILED: &str = "compiled";
 /// How long a folder to work in is left alone: no build takes that long.
@@ -72,6 +74,11 @@ impl LayerCache {
         Layer { descriptor, diff_id, content: Content::File(Arc::new(blob)) }
     }
 
+    /// The folder of blobs, each named by its digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.folder.join("blobs")
+    }
+
     /// The layer with this diff_id, when its blob is there and whole in size. Who sends it checks its digest.
     pub fn layer(&self, diff_id: DiffId) -> Option<Layer> {
         let text = fs_err::read(self.path("layers", &self.known_as(diff_id))).ok()?;
@@ -97,7 +104,7 @@ impl LayerCache {
     /// # Errors
     /// Those of `write` and of writing; nothing half-made stays.
     pub fn put_written(&self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Layer> {
-        let folder = self.folder.join("blobs");
+        let folder = self.blobs();
         fs_err::create_dir_all(&folder)?;
         let mut partial = Partial::new(&folder)?;
         let mut writer =
@@ -212,13 +219,17 @@ impl Workshop {
     }
 }
 
-/// Removes folders that nothing was put into or taken out of for so long. What cannot be removed does no harm.
+/// Removes files that were not written for so long, and folders that nothing was put into or taken out of. What cannot be
+/// removed does no harm.
 pub(super) fn sweep(folder: &Path, unused: Duration) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
         if age.is_ok_and(|age| age.unwrap_or_default() >= unused) {
             tracing::debug!(path = %entry.path().display(), "removing what is not used any more");
-            let _ = std::fs::remove_dir_all(entry.path());
+            let _ = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+                _ => std::fs::remove_file(entry.path()),
+            };
         }
     }
 }

@@ -43,7 +43,7 @@ impl Index {
     ///
     /// # Errors
     /// There are none; two of them are for the same platform; they are of different families.
-    pub fn of(images: &[Image]) -> Result<Self> {
+    pub fn of(images: &[&Image]) -> Result<Self> {
         let first = images.first().ok_or_else(|| Error::failed("an index of no images was asked for"))?;
         let kind = first.kind();
         let mut manifests: Vec<Descriptor> = Vec::new();
@@ -228,7 +228,7 @@ mod tests {
             Image::new(kind, config.as_object().unwrap().clone(), Vec::new()).unwrap()
         };
         let images = [image("amd64", Kind::Oci), image("arm64", Kind::Oci)];
-        let index = Index::of(&images).unwrap();
+        let index = Index::of(&[&images[0], &images[1]]).unwrap();
         let read = Index::parse(index.media_type(), &index.bytes()).unwrap();
         assert_eq!(read.media_type(), media_type::OCI_INDEX);
         assert_eq!(read.pick("linux/arm64").unwrap().digest, images[1].digest());
@@ -236,12 +236,12 @@ mod tests {
             index.digest().to_string(),
             "sha256:c19eb199e1f13cb2e58628915bc6f09b3810064617804904823a41dfb15e064f"
         );
-        let twice = Index::of(&[images[0].clone(), images[0].clone()]).unwrap_err();
+        let twice = Index::of(&[&images[0], &images[0]]).unwrap_err();
         assert!(twice.what().contains("linux/amd64"), "{twice}");
-        assert!(Index::of(&[images[0].clone(), image("arm64", Kind::Docker)]).is_err());
+        assert!(Index::of(&[&images[0], &image("arm64", Kind::Docker)]).is_err());
         assert!(Index::of(&[]).is_err());
         assert_eq!(
-            Index::of(&[image("amd64", Kind::Docker)]).unwrap().media_type(),
+            Index::of(&[&image("amd64", Kind::Docker)]).unwrap().media_type(),
             media_type::DOCKER_INDEX
         );
     }

@@ -5,15 +5,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
+use super::read::image_in;
 use crate::digest::Digest;
-use crate::engine::cache::LayerCache;
+use crate::engine::cache::{LayerCache, MANIFESTS};
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::index::{Index, is_index};
 use crate::image::reference::Repository;
-
-/// The cache's folder for these.
-const KEPT: &str = "manifests";
 
 /// A manifest, and the config of an image, as texts.
 #[derive(Serialize, Deserialize)]
@@ -56,7 +54,8 @@ impl Kept {
         repository: &Repository,
         digest: Digest,
     ) -> Option<Named> {
-        let Document { media_type, manifest, config } = self.0.document(KEPT, &name(repository, digest))?;
+        let Document { media_type, manifest, config } =
+            self.0.document(MANIFESTS, &name(repository, digest))?;
         if Digest::of(manifest.as_bytes()) != digest {
             return None;
         }
@@ -64,18 +63,15 @@ impl Kept {
             let index = Box::new(Index::parse(&media_type, manifest.as_bytes()).ok()?);
             return Some(Named::Index { digest, index });
         }
-        // The config is checked against the manifest.
-        let content = registry.content(repository, &digest);
-        let image = Image::from_read(manifest.into(), config?.into(), &content).ok()?;
-        let here = image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest));
-        Some(Named::Image(Box::new(here)))
+        let image = image_in(registry, repository, manifest.into(), config?.into()).ok()?;
+        Some(Named::Image(Box::new(image)))
     }
 
     /// Keeps an image that is in `repository`.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn keep_image(&self, repository: &Repository, image: &Image) -> Result<()> {
+    pub(super) fn keep_image(&self, repository: &Repository, image: &Image) -> Result<()> {
         let media_type = image.kind().manifest();
         self.keep(repository, media_type, image.manifest_bytes(), Some(image.config_bytes()))
     }
@@ -84,7 +80,7 @@ impl Kept {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn keep_index(&self, repository: &Repository, media_type: &str, bytes: Bytes) -> Result<()> {
+    pub(super) fn keep_index(&self, repository: &Repository, media_type: &str, bytes: Bytes) -> Result<()> {
         self.keep(repository, media_type, bytes, None)
     }
 
@@ -96,14 +92,15 @@ impl Kept {
         config: Option<Bytes>,
     ) -> Result<()> {
         let name = name(repository, Digest::of(&manifest));
-        let text = |bytes: Bytes| String::from_utf8(bytes.into()).ok();
-        let config = match config.map(text) {
-            None => None,
-            Some(Some(config)) => Some(config),
-            Some(None) => return Ok(()),
+        let text = |bytes: Bytes| String::from_utf8(bytes.into());
+        let (Ok(manifest), Ok(config)) = (text(manifest), config.map(text).transpose()) else {
+            return Ok(());
         };
-        let Some(manifest) = text(manifest) else { return Ok(()) };
-        self.0.put_document(KEPT, &name, &Document { media_type: media_type.to_owned(), manifest, config })
+        self.0.put_document(
+            MANIFESTS,
+            &name,
+            &Document { media_type: media_type.to_owned(), manifest, config },
+        )
     }
 }
 

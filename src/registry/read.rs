@@ -100,16 +100,28 @@ impl<'r> Reader<'r> {
         if is_index(&manifest.media_type) {
             let index = Index::parse(&manifest.media_type, &manifest.bytes)
                 .map_err(|error| error.context(format!("cannot read {repository} at {version}")))?;
-            if let Some(kept) = &self.kept {
-                kept.keep_index(repository, index.media_type(), manifest.bytes)?;
-            }
+            self.keep_index(repository, index.media_type(), manifest.bytes)?;
             return Ok(Some(Named::Index { digest: manifest.digest, index: Box::new(index) }));
         }
         let image = image(self.registry, repository, manifest).await?;
-        if let Some(kept) = &self.kept {
-            kept.keep_image(repository, &image)?;
-        }
+        self.keep_image(repository, &image)?;
         Ok(Some(Named::Image(Box::new(image))))
+    }
+
+    /// Keeps an image that is in `repository` now, where anything is kept.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn keep_image(&self, repository: &Repository, image: &Image) -> Result<()> {
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.keep_image(repository, image))
+    }
+
+    /// Keeps an index that is in `repository` now: its media type and bytes.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn keep_index(&self, repository: &Repository, media_type: &str, bytes: Bytes) -> Result<()> {
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.keep_index(repository, media_type, bytes))
     }
 
     /// An image that the index `version` lists.
@@ -140,8 +152,21 @@ async fn image(registry: &dyn Registry, repository: &Repository, manifest: Manif
         Error::failed(format!("{} in {repository} is not an image manifest", manifest.digest)).because(error)
     })?;
     let config = blob(registry, repository, &names.config).await?;
-    let digest = manifest.digest;
-    let image = Image::from_read(manifest.bytes, config, &registry.content(repository, &digest))?;
+    image_in(registry, repository, manifest.bytes, config)
+}
+
+/// The image of this manifest and config, whose layers are in `repository`.
+///
+/// # Errors
+/// They disagree, or are none of an image.
+pub(super) fn image_in(
+    registry: &dyn Registry,
+    repository: &Repository,
+    manifest: Bytes,
+    config: Bytes,
+) -> Result<Image> {
+    let content = registry.content(repository, &Digest::of(&manifest));
+    let image = Image::from_read(manifest, config, &content)?;
     Ok(image.with_contents(|layer| registry.content(repository, &layer.descriptor.digest)))
 }
 

@@ -1,7 +1,6 @@
 //! Bases: looked at before the plan, made ready after it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +17,6 @@ use crate::image::Image;
 use crate::image::reference::Reference;
 use crate::plan::PlannedBase;
 use crate::progress::Reporter;
-use crate::registry::read::Reader;
 use crate::registry::{Registry, read};
 
 /// Where a base of imgforge.toml comes from, with what it takes to get it (`backends` makes these).
@@ -69,72 +67,66 @@ pub(super) async fn observe(
     config: &Config,
     platforms: &BTreeSet<String>,
 ) -> Result<ObservedBase> {
-    // Of all platforms at once: a tag could be moved in between.
-    if let BaseSource::Registry { reference, registry } = source {
-        let repository = &reference.repository;
-        let digest = match reference.digest {
-            Some(digest) => digest,
-            None => registry.head(repository, &reference.version()).await?.ok_or_else(|| {
-                Error::refused(format!("base {name:?}: there is no image {reference}"))
-                    .help("check its name and tag, and that your login may read it")
-            })?,
-        };
-        let pinned = Reference { digest: Some(digest), ..reference.clone() };
-        let login = registry.login(repository).await?.map(|login| (repository.host.clone(), login));
-        let planned = PlannedBase { source: pinned.to_string(), ready: true };
-        let ready = |platform: &String| (platform.clone(), ReadyBase::Ready(Base::Registry(pinned.clone())));
-        return Ok(ObservedBase { planned, ready: platforms.iter().map(ready).collect(), login });
-    }
-    let looked = platforms.iter().map(async |platform| {
-        let ready = local(source, name, config, platform).await?;
-        Ok::<_, Error>((platform.clone(), ready))
-    });
-    let ready: BTreeMap<String, ReadyBase> = try_join_all(looked).await?.into_iter().collect();
-    let is_made = |base: &ReadyBase| matches!(base, ReadyBase::Ready(_));
-    let planned = PlannedBase { source: source.to_string(), ready: ready.values().all(is_made) };
-    Ok(ObservedBase { planned, ready, login: None })
-}
-
-/// Looks at a base of this machine for one platform.
-async fn local(source: &BaseSource, name: &str, config: &Config, platform: &str) -> Result<ReadyBase> {
     match source {
-        BaseSource::Registry { reference, .. } => Ok(ReadyBase::Ready(Base::Registry(reference.clone()))),
+        BaseSource::Registry { reference, registry } => {
+            let repository = &reference.repository;
+            // Once for all platforms: a tag could be moved in between.
+            let digest = match reference.digest {
+                Some(digest) => digest,
+                None => registry.head(repository, &reference.version()).await?.ok_or_else(|| {
+                    Error::refused(format!("base {name:?}: there is no image {reference}"))
+                        .help("check its name and tag, and that your login may read it")
+                })?,
+            };
+            let pinned = Reference { digest: Some(digest), ..reference.clone() };
+            let login = registry.login(repository).await?.map(|login| (repository.host.clone(), login));
+            let planned = PlannedBase { source: pinned.to_string(), ready: true };
+            let ready = async |_: &str| Ok(ReadyBase::Ready(Base::Registry(pinned.clone())));
+            Ok(ObservedBase { planned, ready: of_each(platforms, ready).await?, login })
+        }
         BaseSource::Layout(path) => {
-            let image = layout::read(&config.path(path), platform)
-                .await
-                .map_err(|error| error.context(format!("base {name:?} cannot be read")))?;
-            Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }))
+            let ready = of_each(platforms, async |platform: &str| {
+                let image = layout::read(&config.path(path), platform).await;
+                let image = image.map_err(|error| error.context(format!("base {name:?} cannot be read")))?;
+                Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }))
+            });
+            let planned = PlannedBase { source: format!("layout {}", path.display()), ready: true };
+            Ok(ObservedBase { planned, ready: ready.await?, login: None })
         }
         BaseSource::Debian(packages) => {
-            let key = debian::key(packages, platform)?;
-            match debian::cached(&cache(config), &key, platform).await {
-                Some(image) => {
-                    Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }))
-                }
-                None => {
-                    let checked = debian::check_platform(platform).await;
-                    checked.map_err(|error| error.context(format!("base {name:?} cannot be made")))?;
-                    debian::check().await?;
-                    Ok(ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() })
-                }
+            let look = async |platform: &str| made(packages, name, config, platform).await;
+            let ready = of_each(platforms, look).await?;
+            let mut source = format!("debian {}", packages.suite);
+            if !packages.packages.is_empty() {
+                source = format!("{source} with {}", packages.packages.join(" "));
             }
+            let is_made = ready.values().all(|base| matches!(base, ReadyBase::Ready(_)));
+            Ok(ObservedBase { planned: PlannedBase { source, ready: is_made }, ready, login: None })
         }
     }
 }
 
-impl fmt::Display for BaseSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BaseSource::Registry { reference, .. } => write!(f, "{reference}"),
-            BaseSource::Layout(path) => write!(f, "layout {}", path.display()),
-            BaseSource::Debian(Debian { suite, packages }) if packages.is_empty() => {
-                write!(f, "debian {suite}")
-            }
-            BaseSource::Debian(Debian { suite, packages }) => {
-                write!(f, "debian {suite} with {}", packages.join(" "))
-            }
-        }
+/// Looks for the base of each platform.
+async fn of_each(
+    platforms: &BTreeSet<String>,
+    look: impl AsyncFn(&str) -> Result<ReadyBase>,
+) -> Result<BTreeMap<String, ReadyBase>> {
+    let look = &look;
+    let looked =
+        platforms.iter().map(async |platform| Ok::<_, Error>((platform.clone(), look(platform).await?)));
+    Ok(try_join_all(looked).await?.into_iter().collect())
+}
+
+/// Looks for a base of Debian packages that was made before.
+async fn made(packages: &Debian, name: &str, config: &Config, platform: &str) -> Result<ReadyBase> {
+    let key = debian::key(packages, platform)?;
+    if let Some(image) = debian::cached(&cache(config), &key, platform).await {
+        return Ok(ReadyBase::Ready(Base::Local { name: name.to_owned(), image: Box::new(image) }));
     }
+    let checked = debian::check_platform(platform).await;
+    checked.map_err(|error| error.context(format!("base {name:?} cannot be made")))?;
+    debian::check().await?;
+    Ok(ReadyBase::Make { packages: packages.clone(), platform: platform.to_owned() })
 }
 
 /// Makes a base ready.
@@ -181,7 +173,7 @@ impl Reading<'_> {
         };
         let in_words = |error: Error| error.context(format!("base {name:?} cannot be read"));
         let (repository, cache) = (&reference.repository, super::cache(&self.parts.config));
-        let reader = Reader::keeping(registry.as_ref(), super::kept(&self.parts.config));
+        let reader = super::reader(self.parts, registry.as_ref());
         let image = reader.image_for(repository, &reference.version(), platform).await;
         let image = image
             .map_err(in_words)?
@@ -196,7 +188,7 @@ impl Reading<'_> {
             .help("take the digest of its index, or build on a machine of the base's platform"));
         }
         if self.layers == Layers::Here {
-            let blobs = self.parts.config.work_dir().join("layers/blobs");
+            let blobs = cache.blobs();
             let image =
                 read::pull(name, &image, registry.as_ref(), repository, &blobs, self.progress).await?;
             return Ok(Base::Local { name: name.to_owned(), image: Box::new(image) });

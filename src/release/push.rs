@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use super::journal::Journal;
 use super::summary::ReleasedSummary;
-use super::{Delivered, Parts, kept, observe};
+use super::{Delivered, Parts, observe, reader};
 use crate::base::layout::fits;
 use crate::digest::Digest;
 use crate::engine::Built;
@@ -91,7 +91,7 @@ impl Named {
         // Looked at again: Docker Hub makes a repository that is missing a public one, and by now it is there, without secrets
         // in it.
         observe::refuse_exposed(parts, parts.registry()?, &built.image, repository).await?;
-        let images: Vec<Image> = platforms.iter().map(|platform| platform.image.clone()).collect();
+        let images: Vec<&Image> = platforms.iter().map(|platform| &platform.image).collect();
         let index = if images.len() > 1 { Some(Index::of(&images)?) } else { None };
         let digest = index.as_ref().map_or_else(|| images[0].digest(), Index::digest);
         let tag: Tag = match plan.tag() {
@@ -123,12 +123,10 @@ impl Named {
             }
             journal.did(format!("pushed {name}"));
         }
-        if registry.is_remote() {
-            let kept = kept(&parts.config);
-            platforms.iter().try_for_each(|platform| kept.keep_image(&repository, &platform.image))?;
-            if let Some(index) = &index {
-                kept.keep_index(&repository, index.media_type(), index.bytes())?;
-            }
+        let reader = reader(parts, registry);
+        platforms.iter().try_for_each(|platform| reader.keep_image(&repository, &platform.image))?;
+        if let Some(index) = &index {
+            reader.keep_index(&repository, index.media_type(), index.bytes())?;
         }
         let reference = Reference { repository, tag: None, digest: Some(digest) };
         Ok(PushedImage { name, reference, digest, platforms })

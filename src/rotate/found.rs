@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::index::Index;
 use crate::image::reference::Reference;
-use crate::registry::Registry;
 use crate::registry::kept::Named;
 use crate::registry::read::Reader;
 
@@ -26,13 +25,8 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// The registry's; there is no such image.
-pub(super) async fn read(
-    reader: &Reader<'_>,
-    registry: &dyn Registry,
-    reference: &Reference,
-) -> Result<Found> {
+pub(super) async fn read(reader: &Reader<'_>, reference: &Reference) -> Result<Found> {
     let (repository, version) = (&reference.repository, reference.version());
-    registry.will_write(repository);
     let named = reader.named(repository, &version).await?.ok_or_else(|| {
         Error::refused(format!("there is no image {reference}"))
             .help("check its name; `imgforge push` or `imgforge release` puts images there")

@@ -11,7 +11,7 @@ use crate::image::index::{Index, platform_of};
 use crate::image::reference::Reference;
 use crate::image::{Image, seam};
 use crate::layer::bake::{Folders, SecretLayer};
-use crate::registry::kept::Kept;
+use crate::registry::read::Reader;
 use crate::secret::Version;
 
 /// An image before and after.
@@ -131,13 +131,13 @@ impl Rotation {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn keep(&self, kept: &Kept) -> Result<()> {
+    pub fn keep(&self, reader: &Reader<'_>) -> Result<()> {
         let repository = &self.reference.repository;
         for image in self.changed() {
-            kept.keep_image(repository, image)?;
+            reader.keep_image(repository, image)?;
         }
         match &self.to {
-            Target::Index(index) => kept.keep_index(repository, index.media_type(), index.bytes()),
+            Target::Index(index) => reader.keep_index(repository, index.media_type(), index.bytes()),
             Target::Same(_) | Target::Image(_) => Ok(()),
         }
     }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{COMPILED, LayerCache};
+use super::{COMPILED, LayerCache, MANIFESTS, sweep};
 
 /// Manifests are small, and made anew by two requests: those that were kept this long ago go, used or not.
 const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -27,17 +27,12 @@ impl LayerCache {
     }
 
     fn forget_manifests(&self, old: Duration) {
-        for entry in std::fs::read_dir(self.folder.join("manifests")).into_iter().flatten().flatten() {
-            let kept = entry.metadata().and_then(|metadata| metadata.modified());
-            if kept.is_ok_and(|kept| kept.elapsed().is_ok_and(|age| age >= old)) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        sweep(&self.folder.join(MANIFESTS), old);
     }
 
     fn prune_unused(&self, limit: u64, in_use: Duration) -> u64 {
         let now = SystemTime::now();
-        let folders = ["blobs", COMPILED].map(|name| std::fs::read_dir(self.folder.join(name)));
+        let folders = [self.blobs(), self.folder.join(COMPILED)].map(std::fs::read_dir);
         let mut blobs: Vec<(SystemTime, u64, PathBuf)> = folders
             .into_iter()
             .flatten()
