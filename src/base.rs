@@ -12,6 +12,7 @@ use crate::image::reference::Reference;
 pub mod contents;
 pub mod debian;
 pub mod layout;
+pub mod platform;
 
 /// A base that is ready: pinned, and, unless the daemon fetches it by itself, here.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::layout;
+use super::{layout, platform};
 use crate::config::Debian;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -122,21 +122,16 @@ fn architecture(platform: &str) -> Result<&'static str> {
 ///
 /// # Errors
 /// [`crate::error::Kind::Refused`]: it cannot run them.
-pub async fn check_platform(platform: &str) -> Result<()> {
-    let wanted = architecture(platform)?;
-    let own = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    if wanted == own {
+pub async fn check_platform(wanted_platform: &str) -> Result<()> {
+    let wanted = architecture(wanted_platform)?;
+    if architecture(&platform::here()).is_ok_and(|own| own == wanted) {
         return Ok(());
     }
     // What mmdebstrap asks, too (mmdebstrap(1), --architectures).
     let asked = tokio::process::Command::new("arch-test").arg(wanted).stdin(Stdio::null()).output().await;
     match asked {
         Ok(output) if output.status.success() => Ok(()),
-        _ => Err(Error::refused(format!("this machine cannot make Debian packages into a base for {platform}"))
+        _ => Err(Error::refused(format!("this machine cannot make Debian packages into a base for {wanted_platform}"))
             .help("apt-get install qemu-user-static arch-test, or take a base from a registry: image = \"HOST/NAME:TAG\"")),
     }
 }

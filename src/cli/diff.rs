@@ -7,10 +7,10 @@ use std::ops::Range;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::inspect::THIS_PLATFORM;
 use super::result;
 use super::session::{Session, environment_variable};
 use crate::backends::{self, ImageTarget};
+use crate::base::platform;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::inspect::human_size;
@@ -30,7 +30,7 @@ pub struct Args {
     /// Another one
     second: String,
     /// Of an index, the image for this platform
-    #[arg(long, value_name = "OS/ARCH", default_value = THIS_PLATFORM)]
+    #[arg(long, value_name = "OS/ARCH", default_value_t = platform::here())]
     platform: String,
 }
 

@@ -5,6 +5,7 @@ use clap::Args as ClapArgs;
 use super::result;
 use super::session::Session;
 use crate::backends;
+use crate::base::platform;
 use crate::error::Result;
 use crate::image::inspect;
 
@@ -18,12 +19,9 @@ pub struct Args {
     /// An image's name in imgforge.toml, a reference, or oci:PATH[:TAG|@DIGEST]
     image: String,
     /// Of an index, the image for this platform
-    #[arg(long, value_name = "OS/ARCH", default_value = THIS_PLATFORM)]
+    #[arg(long, value_name = "OS/ARCH", default_value_t = platform::here())]
     platform: String,
 }
-
-/// Linux on this machine's processor.
-pub const THIS_PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let target =

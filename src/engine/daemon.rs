@@ -16,6 +16,7 @@ use http_body_util::Empty;
 
 use self::address::{Address, Endpoint};
 use self::transport::{Failure, Transport};
+use crate::base::platform;
 use crate::digest::{DiffId, Digest};
 use crate::engine::EngineInfo;
 use crate::error::{Error, Result};
@@ -161,7 +162,7 @@ impl Daemon {
         let platform = format!(
             "{}/{}",
             info.os_type.as_deref().unwrap_or("linux"),
-            go_architecture(info.architecture.as_deref().unwrap_or_default()),
+            platform::architecture(info.architecture.as_deref().unwrap_or_default()),
         );
         let engine = EngineInfo { description, address: self.address.to_string(), platform };
         Ok(DaemonInfo { engine, builder, containerd_store })
@@ -307,16 +308,6 @@ fn speaks_buildkit(api: &str) -> bool {
     let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok()).unwrap_or_default();
     let mut parts = api.split('.');
     (number(parts.next()), number(parts.next())) >= (1, 39)
-}
-
-/// What `uname -m` says, in the words of image platforms.
-fn go_architecture(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "armv7l" => "arm",
-        other => other,
-    }
 }
 
 /// bollard's error has no place for ours but inside an I/O error.

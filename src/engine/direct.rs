@@ -10,8 +10,8 @@ use std::sync::{Mutex as Shared, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use crate::base::Base;
 use crate::base::contents::Contents;
+use crate::base::{Base, platform};
 use crate::config::EngineName;
 use crate::digest::Digest;
 use crate::engine::cache::LayerCache;
@@ -50,18 +50,6 @@ pub struct DirectEngine {
     built: Shared<BTreeMap<Digest, (Image, Rootfs)>>,
     /// Held while packages are installed or a base is read: images that share them do it once.
     at_work: Mutex<()>,
-}
-
-/// The platform that containers of this machine have.
-pub fn platform() -> String {
-    let machine = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
-    };
-    format!("linux/{machine}")
 }
 
 /// Whether uv is on this machine; its version.
@@ -130,7 +118,7 @@ impl Engine for DirectEngine {
         Ok(EngineInfo {
             description: "direct, no daemon".into(),
             address: "this machine".into(),
-            platform: platform(),
+            platform: platform::here(),
         })
     }
 

@@ -126,11 +126,8 @@ impl Assembly<'_> {
         if !self.direct.copy.iter().any(|copy| copy.compile) {
             return Ok(None);
         }
-        let written = self.direct.python.as_ref().and_then(|python| python.version.as_ref());
-        let version = match written {
-            Some(version) => version.get_ref().clone(),
-            None => Interpreter::version_in(&self.recipe.image, base.config(), self.contents)?,
-        };
+        let (image, config) = (&self.recipe.image, self.direct.python.as_ref());
+        let version = Interpreter::version(image, config, base.config(), self.contents)?;
         Ok(Some(Modules::new(interpreter::minor(&version), &self.direct.baked)))
     }
 
@@ -147,22 +144,7 @@ impl Assembly<'_> {
                     Some(layer) => layer,
                     None => {
                         self.task.detail(created_by.clone());
-                        let (uv, access) = self.uv().await?;
-                        let cache = &self.engine.cache;
-                        // What makes static files has the same packages: both are installed side by side.
-                        let environment = async {
-                            match &self.direct.statics {
-                                Some(_) => environment::with(packages, &uv, &access, cache).await.map(drop),
-                                None => Ok(()),
-                            }
-                        };
-                        let install = packages.install(&uv, &access, cache, &to, self.task);
-                        let (made, environment) = join!(install, environment);
-                        // Of two failures that of the image tells more.
-                        let mut made = made?;
-                        environment?;
-                        made.tree.complete(&self.rootfs)?;
-                        write(cache, key, made.tree.clone()).await?.0
+                        self.install_now(packages, key, &to).await?
                     }
                 }
             }
@@ -170,6 +152,24 @@ impl Assembly<'_> {
         // Only the folder counts for the layers above, whether it was made now or taken from the cache.
         self.append(layer, &place, created_by);
         Ok(())
+    }
+
+    /// Installs the packages into a layer that is kept by `key`; beside it what makes static files, which has the same packages.
+    async fn install_now(&self, packages: &Packages, key: Digest, to: &str) -> Result<Layer> {
+        let (uv, access) = self.uv().await?;
+        let cache = &self.engine.cache;
+        let environment = async {
+            match &self.direct.statics {
+                Some(_) => environment::with(packages, &uv, &access, cache).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let (made, environment) = join!(packages.install(&uv, &access, cache, to, self.task), environment);
+        // Of two failures that of the image tells more.
+        let mut made = made?;
+        environment?;
+        made.tree.complete(&self.rootfs)?;
+        Ok(write(cache, key, made.tree.clone()).await?.0)
     }
 
     /// A tree with the folder `to` alone, and its parents.

@@ -32,10 +32,7 @@ impl Interpreter {
         platform: &str,
     ) -> Result<Self> {
         let found = preferred(contents);
-        let version = match &config.version {
-            Some(version) => version.get_ref().clone(),
-            None => Self::version_in(image, base, contents)?,
-        };
+        let version = Self::version(image, Some(config), base, contents)?;
         // The first line of a script outlives a patch release of the base.
         let folder = found.as_deref().and_then(|path| path.rsplit_once('/')).map(|(folder, _)| folder);
         let path = match folder {
@@ -56,20 +53,26 @@ impl Interpreter {
         Ok(Interpreter { version, path, platform: format!("{machine}-unknown-linux-{libc}") })
     }
 
-    /// The version of the base's own Python.
+    /// Its version alone: what imgforge.toml says, or that of the base's own.
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn version_in(image: &str, base: &Object, contents: &Contents) -> Result<String> {
-        match (python_version(base), preferred(contents)) {
-            (Some(version), _) => Ok(version),
-            (None, Some(path)) => Ok(path.rsplit("python").next().unwrap_or_default().to_owned()),
-            (None, None) => {
-                Err(Error::config(format!("the base of image {image:?} has no Python")).help(format!(
+    pub(super) fn version(
+        image: &str,
+        config: Option<&PythonConfig>,
+        base: &Object,
+        contents: &Contents,
+    ) -> Result<String> {
+        let written = config.and_then(|config| config.version.as_ref());
+        match (written, python_version(base), preferred(contents)) {
+            (Some(version), _, _) => Ok(version.get_ref().clone()),
+            (None, Some(version), _) => Ok(version),
+            (None, None, Some(path)) => Ok(path.rsplit("python").next().unwrap_or_default().to_owned()),
+            (None, None, None) => Err(Error::config(format!("the base of image {image:?} has no Python"))
+                .help(format!(
                     "take a base with python3, or say where it comes from with version = \"3.11\" in \
                      [images.{image}.python]"
-                )))
-            }
+                ))),
         }
     }
 }
