@@ -56,6 +56,14 @@ fn project() -> Direct {
     direct
 }
 
+/// The project for the other architecture alone.
+fn for_another_machine() -> (Direct, &'static str) {
+    let (direct, (_, other)) = (project(), platforms());
+    let both = "platforms = [\"linux/amd64\", \"linux/arm64\"]";
+    direct.replace(both, &format!("platforms = [\"linux/{other}\"]"));
+    (direct, other)
+}
+
 /// The project pushes to a registry.
 fn at(registry: &OciRegistry, direct: &Direct) {
     let repository = format!("[registry]\nrepository = \"{}/site/{{image}}\"\n", registry.host);
@@ -131,12 +139,7 @@ fn a_layout_holds_them_too_and_the_plan_tells_of_them() {
 
 #[test]
 fn one_platform_is_no_index_whatever_machine_builds_it() {
-    let direct = project();
-    let (_, other) = platforms();
-    direct.replace(
-        "platforms = [\"linux/amd64\", \"linux/arm64\"]",
-        &format!("platforms = [\"linux/{other}\"]"),
-    );
+    let (direct, other) = for_another_machine();
     let image = direct.push();
     assert_eq!(image.config["architecture"], other);
 }
@@ -158,13 +161,8 @@ fn a_platform_that_cannot_be_is_refused_before_anything_is_built() {
 
 #[test]
 fn a_debian_base_for_a_machine_that_cannot_be_run_here_is_refused() {
-    let direct = project();
-    let (_, other) = platforms();
+    let (direct, other) = for_another_machine();
     direct.replace("layout = \"../busybox\"", "debian = { suite = \"bookworm\" }");
-    direct.replace(
-        "platforms = [\"linux/amd64\", \"linux/arm64\"]",
-        &format!("platforms = [\"linux/{other}\"]"),
-    );
     // Where nothing is installed that could tell.
     let program = direct.program().with("PATH", "/nowhere");
     let ended = program.run(&["push"]).failed(6, &format!("into a base for linux/{other}"));
@@ -173,12 +171,7 @@ fn a_debian_base_for_a_machine_that_cannot_be_run_here_is_refused() {
 
 #[test]
 fn what_a_daemon_is_to_run_is_built_for_it() {
-    let direct = project();
-    let (_, other) = platforms();
-    direct.replace(
-        "platforms = [\"linux/amd64\", \"linux/arm64\"]",
-        &format!("platforms = [\"linux/{other}\"]"),
-    );
+    let (direct, other) = for_another_machine();
     direct.replace("[bases.busybox]", "[deploy]\ntarget = \"compose\"\n[bases.busybox]");
     direct.write("docker-compose.yml", "services:\n  web:\n    image: ${IMGFORGE_IMAGE_WEB}\n");
     let program = crate::support::program::Program::new(direct.path());

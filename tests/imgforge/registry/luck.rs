@@ -1,8 +1,6 @@
 //! A thousand pushes, each with its own bad luck between imgforge and the registry. What comes of it is the right images or an
 //! error; never a wrong image, never a hang.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -16,8 +14,7 @@ use imgforge::registry::push::{Parcel, push_all};
 use imgforge::registry::remote::retry::RetryPolicy;
 use imgforge::registry::remote::{Remote, RemoteConfig};
 
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::luck::{Luck, is_whole};
+use crate::support::luck::{Luck, UnluckyProxy, is_whole};
 use crate::support::oci_registry::OciRegistry;
 use crate::support::sample_image::sample_image;
 
@@ -68,20 +65,14 @@ fn tag() -> Tag {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_unlucky_pushes_give_the_right_images_or_an_error() {
     let server = OciRegistry::open();
-    let proxy = FaultProxy::before(&server.host).await;
-    let luck: Arc<Mutex<HashMap<String, Luck>>> = Arc::default();
-    let of = Arc::clone(&luck);
-    proxy.rule(move |seen| {
-        let name = seen.path.strip_prefix("/v2/")?.split('/').next()?.to_owned();
-        of.lock().unwrap().get_mut(&name)?.fault(seen)
-    });
+    let proxy = UnluckyProxy::before(&server.host).await;
     let remote = |host: &str, retry: RetryPolicy| {
         let config = RemoteConfig::new(format!("{host}/{{image}}"), "x", LoginChain::none());
         Remote::new(RemoteConfig { retry, one_request_up_to: STREAMED, ..config }).unwrap()
     };
     let honest = remote(&server.host, RetryPolicy::default());
     let folder = tempfile::tempdir().unwrap();
-    let (honest, proxy, luck, remote, server) = (&honest, &proxy, &luck, &remote, &server);
+    let (honest, proxy, remote, server) = (&honest, &proxy, &remote, &server);
     let lanes = (0..LANES).map(async |lane| {
         let folder = folder.path().join(lane.to_string());
         std::fs::create_dir(&folder).unwrap();
@@ -90,9 +81,7 @@ async fn a_thousand_unlucky_pushes_give_the_right_images_or_an_error() {
         for run in 0..RUNS_IN_EACH {
             let seed = lane * RUNS_IN_EACH + run + 1;
             let name = format!("push-{seed}");
-            luck.lock()
-                .unwrap()
-                .insert(name.clone(), Luck::of(seed, 20, PATIENCE + Duration::from_millis(500)));
+            let luck = Luck::of(seed, 20, PATIENCE + Duration::from_millis(500));
             let retry = RetryPolicy {
                 attempts: 4,
                 first_wait: Duration::from_millis(1),
@@ -101,10 +90,8 @@ async fn a_thousand_unlucky_pushes_give_the_right_images_or_an_error() {
             };
             // A client of its own: what one run has met is nothing to the next.
             let registry = remote(&proxy.host, retry);
-            let pushed =
-                tokio::time::timeout(Duration::from_secs(60), images.push(&registry, &proxy.host, &name));
-            let pushed = pushed.await.unwrap_or_else(|_| panic!("seed {seed} hangs"));
-            luck.lock().unwrap().remove(&name);
+            let push = images.push(&registry, &proxy.host, &name);
+            let pushed = proxy.with(&name, seed, luck, push).await;
             match &pushed {
                 Ok(_) => counts.0 += 1,
                 Err(_) => counts.1 += 1,

@@ -1,8 +1,8 @@
 //! A thousand rotations, each with its own bad luck between imgforge and the registry. What comes of it is the right image or
 //! an error; never a wrong image, never a hang.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -23,8 +23,7 @@ use imgforge::release::lock::Lock;
 use imgforge::rotate::{self, Request};
 use imgforge::secret::{self, Salt, Secret, SecretFile, SecretSet};
 
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::luck::{Luck, is_whole};
+use crate::support::luck::{Luck, UnluckyProxy, is_whole};
 use crate::support::oci_registry::OciRegistry;
 use crate::support::sample_image::sample_image;
 
@@ -58,18 +57,12 @@ fn baked(image: &Image) -> Image {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_unlucky_rotations_give_the_right_image_or_an_error() {
     let server = OciRegistry::open();
-    let proxy = FaultProxy::before(&server.host).await;
-    let luck: Arc<Mutex<HashMap<String, Luck>>> = Arc::default();
-    let of = Arc::clone(&luck);
-    proxy.rule(move |seen| {
-        let name = seen.path.strip_prefix("/v2/")?.split('/').next()?.to_owned();
-        of.lock().unwrap().get_mut(&name)?.fault(seen)
-    });
+    let proxy = UnluckyProxy::before(&server.host).await;
     let folder = tempfile::tempdir().unwrap();
     let honest =
         Remote::new(RemoteConfig::new(format!("{}/{{image}}", server.host), "x", LoginChain::none()))
             .unwrap();
-    let (honest, proxy, luck) = (&honest, &proxy, &luck);
+    let (honest, proxy) = (&honest, &proxy);
     let shops = (0..REPOSITORIES).map(async |number| {
         let folder = folder.path().join(number.to_string());
         std::fs::create_dir(&folder).unwrap();
@@ -82,13 +75,9 @@ async fn a_thousand_unlucky_rotations_give_the_right_image_or_an_error() {
         let mut counts = (0, 0);
         for run in 0..RUNS_IN_EACH {
             let seed = number * RUNS_IN_EACH + run + 1;
-            luck.lock().unwrap().insert(name.clone(), Luck::of(seed, 4, Duration::from_millis(400)));
-            let rotated = tokio::time::timeout(
-                Duration::from_secs(60),
-                unlucky(&folder, &proxy.host, &name, image.digest(), seed),
-            );
-            let rotated = rotated.await.unwrap_or_else(|_| panic!("seed {seed} hangs"));
-            luck.lock().unwrap().remove(&name);
+            let luck = Luck::of(seed, 4, Duration::from_millis(400));
+            let rotate = unlucky(&folder, &proxy.host, &name, image.digest(), seed);
+            let rotated = proxy.with(&name, seed, luck, rotate).await;
             let want =
                 seam::replace(&image, layer(seed), &secrets(&value(seed)).versions()).unwrap().unwrap();
             let tag = Version::Tag(format!("rotated-{}", want.digest().short()).parse().unwrap());

@@ -1,5 +1,7 @@
 //! Bad luck between imgforge and a registry, by seed; and whether what it left behind is whole.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
@@ -10,7 +12,7 @@ use imgforge::registry::read::read;
 use imgforge::registry::remote::Remote;
 use tokio::io::AsyncReadExt;
 
-use super::fault_proxy::{Fault, Seen};
+use super::fault_proxy::{Fault, FaultProxy, Seen};
 
 /// xorshift64*: the same luck for the same seed, on every machine.
 pub struct Luck {
@@ -56,6 +58,34 @@ impl Luck {
             8 => Fault::Answer(StatusCode::FORBIDDEN, Vec::new(), "no".into()),
             _ => Fault::Stall(self.stall),
         })
+    }
+}
+
+/// A proxy before a registry. Whoever asks for a repository meets with the luck that its name's first part has just now.
+pub struct UnluckyProxy {
+    pub host: String,
+    luck: Arc<Mutex<HashMap<String, Luck>>>,
+    _proxy: FaultProxy,
+}
+
+impl UnluckyProxy {
+    pub async fn before(host: &str) -> Self {
+        let proxy = FaultProxy::before(host).await;
+        let luck: Arc<Mutex<HashMap<String, Luck>>> = Arc::default();
+        let of = Arc::clone(&luck);
+        proxy.rule(move |seen| {
+            let name = seen.path.strip_prefix("/v2/")?.split('/').next()?.to_owned();
+            of.lock().unwrap().get_mut(&name)?.fault(seen)
+        });
+        UnluckyProxy { host: proxy.host.clone(), luck, _proxy: proxy }
+    }
+
+    /// Does `work` while `name` has this luck. It must end within a minute.
+    pub async fn with<T>(&self, name: &str, seed: u64, luck: Luck, work: impl Future<Output = T>) -> T {
+        self.luck.lock().unwrap().insert(name.to_owned(), luck);
+        let done = tokio::time::timeout(Duration::from_secs(60), work).await;
+        self.luck.lock().unwrap().remove(name);
+        done.unwrap_or_else(|_| panic!("seed {seed} hangs"))
     }
 }
 
