@@ -1,0 +1,99 @@
+//! The files that `init` writes: where each comes from, where it goes, and when.
+
+/// When a file belongs to a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Always.
+    Every,
+    /// Where no Django project is yet.
+    NewProject,
+    /// Where no requirements file is yet.
+    NoRequirements,
+    /// Where wsgi.py is in a package.
+    Package,
+    /// Where it is beside manage.py.
+    Flat,
+    /// Engine docker.
+    Docker,
+    /// Bases made of Debian packages.
+    Debian,
+}
+
+/// How a file is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// It is init's own.
+    Whole,
+    /// Some lines of it are.
+    Lines,
+    /// A marked block of it is.
+    Block,
+    /// It is the user's from the first moment, and nobody else's.
+    Secret,
+}
+
+/// A file.
+pub(super) struct File {
+    /// Where it goes, from the project's folder; a template.
+    pub(super) path: &'static str,
+    /// What is in it.
+    pub(super) text: &'static str,
+    pub(super) part: Part,
+    pub(super) form: Form,
+    /// Whether the text is taken as it is.
+    pub(super) verbatim: bool,
+}
+
+/// A file whose text is a template.
+macro_rules! file {
+    ($form:ident, $part:ident, $path:literal, $source:literal) => {
+        File {
+            path: $path,
+            text: include_str!(concat!("../../templates/", $source)),
+            part: Part::$part,
+            form: Form::$form,
+            verbatim: false,
+        }
+    };
+}
+
+/// A file that is copied.
+macro_rules! copied {
+    ($part:ident, $path:literal, $source:literal) => {
+        File { verbatim: true, ..file!(Whole, $part, $path, $source) }
+    };
+}
+
+/// Every file, in the order in which they are told.
+pub(super) const FILES: &[File] = &[
+    file!(Whole, Every, "imgforge.toml", "imgforge.toml"),
+    file!(Whole, Every, "docker-compose.yml", "docker-compose.yml"),
+    file!(Lines, Every, ".dockerignore", "dockerignore"),
+    file!(Lines, Every, ".gitignore", "gitignore"),
+    file!(Whole, Docker, "dockerfiles/web.Dockerfile", "dockerfiles/web.Dockerfile"),
+    file!(Whole, Docker, "dockerfiles/nginx.Dockerfile", "dockerfiles/nginx.Dockerfile"),
+    file!(Whole, Every, "dockerfiles/requirements.txt", "dockerfiles/requirements.txt"),
+    file!(Whole, Every, "dockerfiles/start-worker", "dockerfiles/start-worker"),
+    file!(Whole, Every, "dockerfiles/start-beat", "dockerfiles/start-beat"),
+    copied!(Every, "dockerfiles/start-web", "dockerfiles/start-web"),
+    copied!(Every, "dockerfiles/gunicorn.conf.py", "dockerfiles/gunicorn.conf.py"),
+    copied!(Every, "dockerfiles/uwsgi.ini", "dockerfiles/uwsgi.ini"),
+    copied!(Every, "dockerfiles/nginx.conf", "dockerfiles/nginx.conf"),
+    copied!(Every, "dockerfiles/start-nginx", "dockerfiles/start-nginx"),
+    copied!(Debian, "dockerfiles/start-postgres", "dockerfiles/start-postgres"),
+    file!(Block, Every, "{{ settings_file }}", "settings/block.py"),
+    copied!(Every, "{{ settings_folder }}local_settings.py.sample", "settings/local_settings.py.sample"),
+    File { text: SAMPLE, ..file!(Whole, Every, "{{ settings_folder }}server_settings.py.{{ project }}", "settings/server_settings.py") },
+    File { text: LOCAL, ..file!(Secret, Every, "secrets/server_settings.py.{{ project }}", "settings/server_settings.py") },
+    file!(Secret, Every, "secrets/postgres_password", "settings/postgres_password"),
+    file!(Secret, Every, "secrets/rabbitmq.conf", "settings/rabbitmq.conf"),
+];
+
+/// What other templates include, by name.
+pub(super) const INCLUDED: &[(&str, &str)] =
+    &[("server_settings.py", include_str!("../../templates/settings/server_settings.py"))];
+
+/// The settings of servers, to be filled in.
+const SAMPLE: &str = "{% set place = 'sample' %}{% include 'server_settings.py' %}";
+/// The settings of the containers on this machine, ready to be used.
+const LOCAL: &str = "{% set place = 'local' %}{% include 'server_settings.py' %}";
