@@ -21,6 +21,33 @@ pub mod site;
 
 /// Debian's release in bases made of its packages.
 const SUITE: &str = "trixie";
+/// Modules of Python and of the site's packages whose names come to mind for a project.
+const TAKEN: [&str; 24] = [
+    "array",
+    "boto3",
+    "calendar",
+    "celery",
+    "code",
+    "django",
+    "email",
+    "gunicorn",
+    "health",
+    "html",
+    "http",
+    "json",
+    "logging",
+    "platform",
+    "queue",
+    "secrets",
+    "select",
+    "signal",
+    "site",
+    "statistics",
+    "string",
+    "test",
+    "thumbnails",
+    "types",
+];
 
 /// Which program runs the site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +76,17 @@ pub enum Bases {
     Debian,
 }
 
+/// What runs the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ci {
+    /// GitHub Actions
+    Github,
+    /// GitLab
+    Gitlab,
+    /// CircleCI
+    Circleci,
+}
+
 /// Where images of the environment "production" go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Registry {
@@ -71,6 +109,8 @@ pub struct Answers {
     pub bases: Bases,
     /// Where images of the environment "production" go.
     pub registry: Registry,
+    /// What runs the pipeline.
+    pub ci: Vec<Ci>,
 }
 
 /// A project's name made of a folder's: lower case letters, digits and dashes, a letter first.
@@ -79,8 +119,15 @@ pub fn project_name(folder: &str) -> String {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
         .collect();
-    let name = plain.trim_matches(|c: char| c == '-' || c.is_ascii_digit());
-    if name.is_empty() { "site".into() } else { name.into() }
+    let name = plain.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit()).trim_end_matches('-');
+    if name.is_empty() { "website".into() } else { name.into() }
+}
+
+/// Why a project that init writes cannot have this name: its package would hide another.
+pub fn taken(project: &str) -> Option<String> {
+    TAKEN
+        .contains(&project)
+        .then(|| format!("a package {project:?} would hide Python's own, or one that the site needs"))
 }
 
 /// What `init` would change below `root`, in the order in which it would.
@@ -99,6 +146,7 @@ pub fn changes(root: &Path, site: &Site, answers: &Answers) -> Result<Vec<Change
             Part::Flat => site.is_flat(),
             Part::Docker => answers.engine == EngineChoice::Docker,
             Part::Debian => answers.bases == Bases::Debian,
+            Part::Ci(ci) => answers.ci.contains(&ci),
         };
         if !wanted {
             continue;
@@ -173,9 +221,7 @@ impl Renderer {
     }
 
     fn render(&self, text: &str) -> Result<String> {
-        self.environment
-            .render_str(text, &self.values)
-            .map_err(unrendered)
+        self.environment.render_str(text, &self.values).map_err(unrendered)
     }
 }
 
@@ -198,12 +244,96 @@ fn random() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::config::{Config, EngineName, Target};
+
+    fn written(answers: &Answers) -> BTreeMap<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = changes(folder.path(), &Site::new(&answers.project), answers).unwrap();
+        changes.into_iter().map(|change| (change.path.display().to_string(), change.after)).collect()
+    }
+
+    fn every_answer() -> Vec<Answers> {
+        let mut all = Vec::new();
+        for server in [Server::Gunicorn, Server::Uwsgi] {
+            for engine in [EngineChoice::Docker, EngineChoice::Direct] {
+                for bases in [Bases::Hub, Bases::Debian] {
+                    for registry in [Registry::Ecr, Registry::Hub("someone".into())] {
+                        let ci = vec![Ci::Github, Ci::Gitlab, Ci::Circleci];
+                        all.push(Answers { project: "my-shop".into(), server, engine, bases, registry, ci });
+                    }
+                }
+            }
+        }
+        all
+    }
 
     #[test]
     fn a_folder_gives_a_name_that_configuration_takes() {
-        for (folder, name) in [("shop", "shop"), ("My_Site 2", "my-site-2"), ("2024-shop-", "shop"), ("--", "site")] {
+        for (folder, name) in [
+            ("shop", "shop"),
+            ("My_Site 2", "my-site-2"),
+            ("2024-shop-", "shop"),
+            ("n1", "n1"),
+            ("--", "website"),
+        ] {
             assert_eq!(project_name(folder), name, "{folder}");
+            assert_eq!(taken(name), None);
+        }
+        assert!(taken("site").is_some());
+    }
+
+    #[test]
+    fn every_answer_gives_a_configuration_for_one_machine_and_one_for_aws() {
+        let lookup = |name: &str| (name == "BUCKET_NAME").then(|| "a-bucket".to_owned());
+        for answers in every_answer() {
+            let text = &written(&answers)["imgforge.toml"];
+            let parse = |environment| {
+                Config::parse("/project".into(), text, environment, &lookup)
+                    .unwrap_or_else(|error| panic!("{answers:?}: {error}\n{text}"))
+            };
+            let (here, aws) = (parse(None), parse(Some("production")));
+            let names = |config: &Config| config.images.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&here), ["memcached", "nginx", "postgres", "rabbitmq", "web"]);
+            assert_eq!(names(&aws), ["nginx", "web"]);
+            assert_eq!(*aws.deploy.as_ref().unwrap().target.get_ref(), Target::Ecs);
+            let engine =
+                if answers.engine == EngineChoice::Docker { EngineName::Docker } else { EngineName::Direct };
+            assert_eq!(aws.images["web"].engine(), engine);
+            let repository = aws.registry.repository.get_ref().as_str();
+            match answers.registry {
+                Registry::Ecr => assert_eq!(repository, "ecr:my-shop-{image}"),
+                Registry::Hub(_) => assert_eq!(repository, "docker.io/someone/my-shop-{image}"),
+            }
+            // One line says which server it is.
+            let word = word(answers.server);
+            assert_eq!(text.matches(&format!("SERVER = \"{word}\"")).count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_python_can_be_parsed_and_what_is_secret_is_in_secret_files_only() {
+        for answers in every_answer() {
+            let files = written(&answers);
+            for (path, text) in &files {
+                if path.contains(".py") {
+                    let parsed = ruff_python_parser::parse_module(text);
+                    assert!(parsed.is_ok(), "{path}: {parsed:?}\n{text}");
+                }
+                // A line that is nothing but a tag leaves nothing.
+                assert!(!text.contains("{%") || path.ends_with(".html"), "{path}:\n{text}");
+                assert!(!text.contains("\n\n\n\n"), "{path}:\n{text}");
+            }
+            let password = files["secrets/postgres_password"].trim();
+            assert_eq!(password.len(), 64);
+            let holders =
+                files.iter().filter(|(_, text)| text.contains(password)).map(|(path, _)| path.as_str());
+            assert_eq!(
+                holders.collect::<Vec<_>>(),
+                ["secrets/postgres_password", "secrets/server_settings.py.my-shop"]
+            );
         }
     }
 }

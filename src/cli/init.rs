@@ -16,7 +16,7 @@ use crate::config::FILE;
 use crate::error::{Error, Kind, Result};
 use crate::template::change::{Change, Kind as ChangeKind};
 use crate::template::site::Site;
-use crate::template::{self, Answers, Bases, EngineChoice, Registry, Server};
+use crate::template::{self, Answers, Bases, Ci, EngineChoice, Registry, Server};
 
 /// Write what a Django project needs to be built, released and run into the project's folder
 ///
@@ -45,6 +45,9 @@ pub struct Args {
     /// Push to Docker Hub, below this user or organization, instead of ECR
     #[arg(long, value_name = "USER")]
     docker_hub: Option<String>,
+    /// Write a pipeline for this service; may be given several times
+    #[arg(long, value_enum, value_name = "SERVICE")]
+    ci: Vec<Ci>,
     /// Ask nothing: take defaults for what is not said, and leave files alone that say something else
     #[arg(long, short)]
     yes: bool,
@@ -83,10 +86,18 @@ fn init(root: &Path, args: &Args, output: Output) -> Result<()> {
             (true, _) => "would be written",
             (false, ChangeKind::New | ChangeKind::Secret) => "written",
             (false, ChangeKind::Extend) => {
-                if ask.agrees(change, true)? { "changed" } else { "left" }
+                if ask.agrees(change, true)? {
+                    "changed"
+                } else {
+                    "left"
+                }
             }
             (false, ChangeKind::Replace) => {
-                if ask.agrees(change, args.replace)? { "replaced" } else { "left" }
+                if ask.agrees(change, args.replace)? {
+                    "replaced"
+                } else {
+                    "left"
+                }
             }
         };
         if ask.silent && matches!(change.kind, ChangeKind::Extend | ChangeKind::Replace) {
@@ -134,9 +145,15 @@ fn answers(root: &Path, args: &Args, site: Option<&Site>, ask: &Ask) -> Result<A
         return Err(Error::config(format!("{project:?} cannot be a project's name"))
             .help(format!("lower case letters, digits and dashes: {}", template::project_name(&project))));
     }
+    if let (None, Some(why)) = (site, template::taken(&project)) {
+        return Err(Error::config(format!("{project:?} cannot be a new project's name: {why}"))
+            .help(format!("another one: --project my-{project}")));
+    }
     let server = match args.server {
         Some(server) => server,
-        None => ask.select("What runs the site", &[("gunicorn", Server::Gunicorn), ("uWSGI", Server::Uwsgi)])?,
+        None => {
+            ask.select("What runs the site", &[("gunicorn", Server::Gunicorn), ("uWSGI", Server::Uwsgi)])?
+        }
     };
     let engine = match args.engine {
         Some(engine) => engine,
@@ -162,7 +179,37 @@ fn answers(root: &Path, args: &Args, site: Option<&Site>, ask: &Ask) -> Result<A
         Some(user) => Registry::Hub(user.clone()),
         None => Registry::Ecr,
     };
-    Ok(Answers { project, server, engine, bases, registry })
+    let ci = match (args.ci.as_slice(), pipeline(root)) {
+        ([], Some(found)) => vec![found],
+        ([], None) => ask
+            .select(
+                "Where the pipeline runs",
+                &[
+                    ("nowhere yet", None),
+                    ("GitHub", Some(Ci::Github)),
+                    ("GitLab", Some(Ci::Gitlab)),
+                    ("CircleCI", Some(Ci::Circleci)),
+                ],
+            )?
+            .into_iter()
+            .collect(),
+        (named, _) => named.to_vec(),
+    };
+    Ok(Answers { project, server, engine, bases, registry, ci })
+}
+
+/// The service that runs pipelines for the place that the sources come from.
+fn pipeline(root: &Path) -> Option<Ci> {
+    if root.join(".circleci").is_dir() {
+        return Some(Ci::Circleci);
+    }
+    let config = fs_err::read_to_string(root.join(".git/config")).ok()?;
+    let mut remotes = config.lines().filter_map(|line| line.trim().strip_prefix("url = "));
+    remotes.find_map(|remote| match remote {
+        remote if remote.contains("github") => Some(Ci::Github),
+        remote if remote.contains("gitlab") => Some(Ci::Gitlab),
+        _ => None,
+    })
 }
 
 /// The name that an imgforge.toml here has already.
@@ -215,13 +262,15 @@ impl Ask {
             _ => format!("Add this to {}", change.path.display()),
         };
         let theme = ColorfulTheme::default();
-        let confirm = Confirm::with_theme(&theme).with_prompt(question).default(change.kind != ChangeKind::Replace);
+        let confirm =
+            Confirm::with_theme(&theme).with_prompt(question).default(change.kind != ChangeKind::Replace);
         confirm.interact().map_err(interrupted)
     }
 }
 
 fn interrupted(error: dialoguer::Error) -> Error {
-    Error::new(Kind::Failed, "init was interrupted; nothing after the last question was written").because(error)
+    Error::new(Kind::Failed, "init was interrupted; nothing after the last question was written")
+        .because(error)
 }
 
 /// Shows a change as a diff, on stderr.

@@ -98,7 +98,13 @@ impl Change {
             let mode = match (self.kind, there) {
                 (Kind::Secret, _) => 0o600,
                 (_, Ok(mode)) => mode,
-                (_, Err(_)) => if runs { 0o755 } else { 0o644 },
+                (_, Err(_)) => {
+                    if runs {
+                        0o755
+                    } else {
+                        0o644
+                    }
+                }
             };
             file.file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         }
@@ -166,13 +172,16 @@ mod tests {
     #[test]
     fn a_secret_that_is_there_stays_and_another_is_its_owners_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let secret = |text: &str| Change::of(folder.path(), "secrets/key".into(), Proposal::Secret(text.into())).unwrap();
+        let secret = |text: &str| {
+            Change::of(folder.path(), "secrets/key".into(), Proposal::Secret(text.into())).unwrap()
+        };
         secret("one").unwrap().apply(folder.path()).unwrap();
         assert_eq!(secret("two"), None);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = |path: &str| fs_err::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+            let mode =
+                |path: &str| fs_err::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode("secrets"), mode("secrets/key")), (0o700, 0o600));
         }
     }

@@ -1,5 +1,7 @@
 //! The files that `init` writes: where each comes from, where it goes, and when.
 
+use super::Ci;
+
 /// When a file belongs to a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -17,6 +19,8 @@ pub(super) enum Part {
     Docker,
     /// Bases made of Debian packages.
     Debian,
+    /// Where this service runs the pipeline.
+    Ci(Ci),
 }
 
 /// How a file is put.
@@ -64,8 +68,23 @@ macro_rules! copied {
     };
 }
 
+/// A pipeline.
+macro_rules! pipeline {
+    ($ci:ident, $path:literal, $source:literal) => {
+        File { part: Part::Ci(Ci::$ci), ..file!(Whole, Every, $path, $source) }
+    };
+}
+
 /// Every file, in the order in which they are told.
 pub(super) const FILES: &[File] = &[
+    file!(Whole, NewProject, "manage.py", "new/manage.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/__init__.py", "new/__init__.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/settings.py", "new/settings.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/urls.py", "new/urls.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/wsgi.py", "new/wsgi.py"),
+    copied!(NewProject, "{{ package_folder }}/templates/{{ package_folder }}/front.html", "new/front.html"),
+    copied!(NewProject, "{{ package_folder }}/static/site.css", "new/site.css"),
+    file!(Whole, NoRequirements, "requirements.txt", "new/requirements.txt"),
     file!(Whole, Every, "imgforge.toml", "imgforge.toml"),
     file!(Whole, Every, "docker-compose.yml", "docker-compose.yml"),
     file!(Lines, Every, ".dockerignore", "dockerignore"),
@@ -83,10 +102,25 @@ pub(super) const FILES: &[File] = &[
     copied!(Debian, "dockerfiles/start-postgres", "dockerfiles/start-postgres"),
     file!(Block, Every, "{{ settings_file }}", "settings/block.py"),
     copied!(Every, "{{ settings_folder }}local_settings.py.sample", "settings/local_settings.py.sample"),
-    File { text: SAMPLE, ..file!(Whole, Every, "{{ settings_folder }}server_settings.py.{{ project }}", "settings/server_settings.py") },
-    File { text: LOCAL, ..file!(Secret, Every, "secrets/server_settings.py.{{ project }}", "settings/server_settings.py") },
+    File {
+        text: SAMPLE,
+        ..file!(
+            Whole,
+            Every,
+            "{{ settings_folder }}server_settings.py.{{ project }}",
+            "settings/server_settings.py"
+        )
+    },
+    File {
+        text: LOCAL,
+        ..file!(Secret, Every, "secrets/server_settings.py.{{ project }}", "settings/server_settings.py")
+    },
     file!(Secret, Every, "secrets/postgres_password", "settings/postgres_password"),
     file!(Secret, Every, "secrets/rabbitmq.conf", "settings/rabbitmq.conf"),
+    pipeline!(Circleci, ".circleci/config.yml", "ci/circleci.yml"),
+    pipeline!(Circleci, "circle.yml", "ci/circleci.yml"),
+    pipeline!(Github, ".github/workflows/release.yml", "ci/github.yml"),
+    pipeline!(Gitlab, ".gitlab-ci.yml", "ci/gitlab.yml"),
 ];
 
 /// What other templates include, by name.

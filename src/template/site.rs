@@ -138,7 +138,9 @@ impl Site {
 
     /// The requirements file, also when it is still to be written.
     pub fn requirements_file(&self) -> String {
-        self.requirements.as_ref().map_or_else(|| "requirements.txt".into(), |file| file.display().to_string())
+        self.requirements
+            .as_ref()
+            .map_or_else(|| "requirements.txt".into(), |file| file.display().to_string())
     }
 
     /// What a Dockerfile copies before it installs packages: files that name one another come together.
@@ -163,13 +165,19 @@ fn below(root: &Path) -> Result<Option<String>> {
 
 /// The string that a file gives to DJANGO_SETTINGS_MODULE.
 fn settings_named(text: &str) -> Option<String> {
-    let line = text.lines().map(str::trim).find(|line| !line.starts_with('#') && line.contains("DJANGO_SETTINGS_MODULE"));
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.starts_with('#') && line.contains("DJANGO_SETTINGS_MODULE"));
     let after = match line {
         Some(_) => text.split("DJANGO_SETTINGS_MODULE").nth(1)?,
         None => return None,
     };
     let mut quoted = after.trim_start_matches(['"', '\'']).split(['"', '\'']);
-    quoted.nth(1).filter(|name| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._".contains(c))).map(str::to_owned)
+    quoted
+        .nth(1)
+        .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._".contains(c)))
+        .map(str::to_owned)
 }
 
 /// Of the settings for development and those that wsgi.py names, what servers should use.
@@ -252,7 +260,10 @@ mod tests {
             ("shop/wsgi.py", &manage("shop.settings")),
         ]);
         let site = Site::read(folder.path(), None).unwrap().unwrap();
-        assert_eq!((site.settings_module.as_str(), site.settings_package().as_str()), ("shop.settings", "shop."));
+        assert_eq!(
+            (site.settings_module.as_str(), site.settings_package().as_str()),
+            ("shop.settings", "shop.")
+        );
         assert_eq!((site.settings_folder().as_str(), site.wsgi.as_str()), ("shop/", "shop.wsgi:application"));
         assert_eq!((site.django.as_str(), site.requirements.clone()), ("5.2.19", None));
         assert_eq!(site.requirements_copy(), "requirements.txt ./");
@@ -294,7 +305,10 @@ mod tests {
         let folder = project(&[("sandbox/manage.py", &manage("settings"))]);
         let error = Site::read(folder.path(), None).unwrap_err();
         assert_eq!(error.help_text(), Some("imgforge -C sandbox init"));
-        assert_eq!(Site::read(&folder.path().join("sandbox").join(".."), None).unwrap_err().kind(), error.kind());
+        assert_eq!(
+            Site::read(&folder.path().join("sandbox").join(".."), None).unwrap_err().kind(),
+            error.kind()
+        );
         let empty = project(&[]);
         assert_eq!(Site::read(empty.path(), None).unwrap(), None);
     }

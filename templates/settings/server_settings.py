@@ -1,10 +1,10 @@
 {% if place == "sample" %}
-{% set key, hosts, origins = "SECRET_KEY", '[".example.com"]', '["https://*.example.com"]' %}
+{% set key, hosts = "SECRET_KEY", '[".example.com"]' %}
 {% set database_host, db_password = "DATABASE_ENDPOINT", "DATABASE_PASSWORD" %}
 {% set cache_nodes = '["CACHE_NODE_1:11211", "CACHE_NODE_2:11211"]' %}
 {% set broker_url = "amqps://" ~ database ~ ":BROKER_PASSWORD@BROKER_ENDPOINT:5671" %}
 {% else %}
-{% set key, hosts, origins = secret_key, '["localhost", "127.0.0.1"]', '["http://localhost:8080", "http://127.0.0.1:8080"]' %}
+{% set key, hosts = secret_key, '["localhost", "127.0.0.1"]' %}
 {% set database_host, db_password = "postgres", database_password %}
 {% set cache_nodes = '["memcached:11211"]' %}
 {% set broker_url = "amqp://" ~ database ~ ":" ~ broker_password ~ "@rabbitmq:5672" %}
@@ -20,7 +20,6 @@ Fill in what is written in capitals, then: imgforge -e production secrets put se
 SECRET_KEY = "{{ key }}"
 DEBUG = False
 ALLOWED_HOSTS = {{ hosts }}
-CSRF_TRUSTED_ORIGINS = {{ origins }}
 
 # nginx sets it on every request, so a visitor cannot.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -66,6 +65,7 @@ CACHES = {
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 
 CELERY_BROKER_URL = "{{ broker_url }}"
+
 {% if place == "sample" %}
 # Static files and uploads, in one bucket. nginx serves both from there (its FILES variable), so the bucket is not public.
 AWS_STORAGE_BUCKET_NAME = "MEDIA_BUCKET"
