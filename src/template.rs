@@ -210,7 +210,7 @@ impl Renderer {
             settings_file => site.settings_file.display().to_string(),
             settings_folder => site.settings_folder(),
             settings_package => site.settings_package(),
-            flat => site.is_flat(),
+            compose_file => site.compose_file,
             wsgi => site.wsgi.as_str(),
             django => site.django.as_str(),
             requirements_copy => site.requirements_copy(),

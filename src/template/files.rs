@@ -86,7 +86,7 @@ pub(super) const FILES: &[File] = &[
     copied!(NewProject, "{{ package_folder }}/static/site.css", "new/site.css"),
     file!(Whole, NoRequirements, "requirements.txt", "new/requirements.txt"),
     file!(Whole, Every, "imgforge.toml", "imgforge.toml"),
-    file!(Whole, Every, "docker-compose.yml", "docker-compose.yml"),
+    file!(Whole, Every, "{{ compose_file }}", "docker-compose.yml"),
     file!(Lines, Every, ".dockerignore", "dockerignore"),
     file!(Lines, Every, ".gitignore", "gitignore"),
     file!(Whole, Docker, "dockerfiles/web.Dockerfile", "dockerfiles/web.Dockerfile"),

@@ -18,6 +18,11 @@ const REQUIREMENTS: [&str; 5] = [
 const FOR_SERVERS: [&str; 2] = ["production", "prod"];
 /// What settings for one developer are called: servers do not take them.
 const FOR_DEVELOPERS: [&str; 5] = ["dev", "development", "local", "test", "testing"];
+/// The compose file, and what it is called beside another.
+const COMPOSE_FILE: &str = "docker-compose.yml";
+const BESIDE_ANOTHER: &str = "docker-compose.imgforge.yml";
+/// What compose looks for by itself.
+const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", COMPOSE_FILE];
 /// What a new project takes.
 const DJANGO: &str = "5.2.19";
 
@@ -38,6 +43,8 @@ pub struct Site {
     pub requirements: Option<PathBuf>,
     /// The packages that it names.
     pub named: BTreeSet<String>,
+    /// What the compose file is called: the project may have one of its own, for something else.
+    pub compose_file: &'static str,
     /// The version of Django that a requirements file gets, when there is none.
     pub django: String,
 }
@@ -54,6 +61,7 @@ impl Site {
             package,
             requirements: None,
             named: BTreeSet::new(),
+            compose_file: COMPOSE_FILE,
             django: DJANGO.into(),
         }
     }
@@ -100,6 +108,7 @@ impl Site {
             django: started_with(&text).unwrap_or_else(|| DJANGO.into()),
             settings_module,
             settings_file,
+            compose_file: compose_file(root)?,
             wsgi: wsgi.application,
             package: wsgi.package,
             requirements,
@@ -150,6 +159,16 @@ impl Site {
             None => format!("{} ./", self.requirements_file()),
         }
     }
+}
+
+/// What imgforge's compose file is called in `root`: one of the project's own, which takes no images of imgforge's, stays.
+fn compose_file(root: &Path) -> Result<&'static str> {
+    for file in COMPOSE_FILES.iter().map(|file| root.join(file)).filter(|file| file.is_file()) {
+        if !fs_err::read_to_string(file)?.contains("${IMGFORGE_") {
+            return Ok(BESIDE_ANOTHER);
+        }
+    }
+    Ok(COMPOSE_FILE)
 }
 
 /// The folder below `root` that has a manage.py, when there is one.
@@ -298,6 +317,17 @@ mod tests {
         assert!(site.is_flat());
         assert_eq!((site.settings_package().as_str(), site.settings_folder().as_str()), ("", ""));
         assert_eq!((site.wsgi.as_str(), site.celery_app()), ("wsgi:application", "celery_app"));
+    }
+
+    #[test]
+    fn a_compose_file_of_the_projects_own_stays() {
+        let folder = project(&[("manage.py", &manage("settings")), ("settings.py", ""), ("wsgi.py", "")]);
+        let named = || Site::read(folder.path(), None).unwrap().unwrap().compose_file;
+        assert_eq!(named(), "docker-compose.yml");
+        fs_err::write(folder.path().join("docker-compose.yml"), "image: ${IMGFORGE_WEB}\n").unwrap();
+        assert_eq!(named(), "docker-compose.yml");
+        fs_err::write(folder.path().join("compose.yaml"), "services: {}\n").unwrap();
+        assert_eq!(named(), "docker-compose.imgforge.yml");
     }
 
     #[test]

@@ -14,4 +14,8 @@ except ModuleNotFoundError as error:
     except ModuleNotFoundError as error:
         if error.name != "{{ settings_package }}local_settings":
             raise
+
+# Fields that only PostgreSQL has need it; it needs psycopg, which a developer with SQLite may not have.
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql" and "django.contrib.postgres" not in INSTALLED_APPS:
+    INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.postgres"]
 # imgforge: end.
