@@ -68,6 +68,19 @@ macro_rules! copied {
     };
 }
 
+/// A file of the Django project.
+macro_rules! module {
+    ($path:literal) => {
+        File {
+            path: $path,
+            text: include_str!(concat!("../../templates/project/", $path)),
+            part: Part::Every,
+            form: Form::Whole,
+            verbatim: true,
+        }
+    };
+}
+
 /// A pipeline.
 macro_rules! pipeline {
     ($ci:ident, $path:literal, $source:literal) => {
@@ -100,6 +113,29 @@ pub(super) const FILES: &[File] = &[
     copied!(Every, "dockerfiles/nginx.conf", "dockerfiles/nginx.conf"),
     copied!(Every, "dockerfiles/start-nginx", "dockerfiles/start-nginx"),
     copied!(Debian, "dockerfiles/start-postgres", "dockerfiles/start-postgres"),
+    module!("custom_storages.py"),
+    module!("health.py"),
+    file!(Whole, Package, "{{ package_folder }}/celery.py", "project/celery.py"),
+    file!(Block, Package, "{{ package_folder }}/__init__.py", "project/init.py"),
+    file!(Whole, Flat, "celery_app.py", "project/celery.py"),
+    module!("thumbnails/__init__.py"),
+    module!("thumbnails/admin.py"),
+    module!("thumbnails/apps.py"),
+    module!("thumbnails/fields.py"),
+    module!("thumbnails/models.py"),
+    module!("thumbnails/pictures.py"),
+    module!("thumbnails/tasks.py"),
+    module!("thumbnails/tests.py"),
+    module!("thumbnails/management/__init__.py"),
+    module!("thumbnails/management/commands/__init__.py"),
+    module!("thumbnails/management/commands/thumbnails.py"),
+    module!("thumbnails/migrations/0001_initial.py"),
+    module!("thumbnails/migrations/__init__.py"),
+    module!("thumbnails/static/thumbnails/none.svg"),
+    module!("thumbnails/static/thumbnails/waiting.svg"),
+    module!("thumbnails/templates/thumbnails/thumbnail.html"),
+    module!("thumbnails/templatetags/__init__.py"),
+    module!("thumbnails/templatetags/thumbnails.py"),
     file!(Block, Every, "{{ settings_file }}", "settings/block.py"),
     copied!(Every, "{{ settings_folder }}local_settings.py.sample", "settings/local_settings.py.sample"),
     File {
