@@ -9,7 +9,7 @@ use aws_config::SdkConfig;
 use crate::config::{BaseConfig, BuildSecret, Config, EngineName, Store, Target};
 use crate::deploy::Deployer;
 use crate::deploy::compose::ComposeDeployer;
-use crate::deploy::ecs::{EcsConfig, EcsDeployer, Pace};
+use crate::deploy::ecs::{EcsConfig, EcsDeployer, EcsServices, Pace};
 use crate::engine::by_image::ByImage;
 use crate::engine::daemon::Daemon;
 use crate::engine::direct::DirectEngine;
@@ -316,15 +316,22 @@ async fn deployer(
             for image in config.images.keys() {
                 repositories.insert(image.clone(), registry.repository(image)?);
             }
-            let ecs = EcsConfig {
-                cluster: named(&deploy.cluster).ok_or_else(missing)?,
-                service: named(&deploy.service).ok_or_else(missing)?,
-                timeout: deploy.timeout,
-                strategy: deploy.strategy.as_ref().map(|strategy| *strategy.get_ref()),
-                repositories,
-                pace: Pace::default(),
+            let aws = aws().await;
+            let one = |service: &String| {
+                let ecs = EcsConfig {
+                    cluster: named(&deploy.cluster).ok_or_else(missing)?,
+                    service: service.clone(),
+                    timeout: deploy.timeout,
+                    strategy: deploy.strategy.as_ref().map(|strategy| *strategy.get_ref()),
+                    repositories: repositories.clone(),
+                    pace: Pace::default(),
+                };
+                EcsDeployer::new(&aws, ecs)
             };
-            Arc::new(EcsDeployer::new(&aws().await, ecs)?)
+            match deploy.service.as_ref().ok_or_else(missing)?.get_ref().names() {
+                [service] => Arc::new(one(service)?),
+                services => Arc::new(EcsServices::new(services.iter().map(one).collect::<Result<_>>()?)),
+            }
         }
     }))
 }

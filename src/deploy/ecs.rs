@@ -37,6 +37,9 @@ mod follow;
 mod logs;
 mod observe;
 mod once;
+mod several;
+
+pub use several::EcsServices;
 
 /// Which service, and how to wait for it.
 #[derive(Debug, Clone)]
@@ -153,6 +156,11 @@ impl EcsDeployer {
     /// `shop/web`
     fn name(&self) -> String {
         format!("{}/{}", short_name(&self.config.cluster), short_name(&self.config.service))
+    }
+
+    /// `web`
+    fn short(&self) -> &str {
+        short_name(&self.config.service)
     }
 
     /// What to type to go to `revision` by hand.

@@ -88,6 +88,18 @@ fn mistakes_are_told_with_their_place_and_the_way_out() {
         ),
         ("project = \"shop\"\n[deploy]\ntarget = \"ec2\"", "unknown key \"ec2\" @3:10 did you mean \"ecs\"?"),
         (
+            "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = []",
+            "at least one service is wanted @4:11",
+        ),
+        (
+            "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = [\"web\", \"web\"]",
+            "the service \"web\" is named twice @4:11",
+        ),
+        (
+            "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = 1",
+            "a service's name, or a list of names, is wanted @4:11",
+        ),
+        (
             "project = \"shop\"\n[build]\ncompression = \"zst\"",
             "unknown key \"zst\" @3:15 did you mean \"zstd\"? (known: gzip, zstd)",
         ),

@@ -110,6 +110,22 @@ impl EcsDeployer {
         Err(with_causes(error, causes))
     }
 
+    /// Goes back to `good` from a deployment that went well, because one that belongs to it did not.
+    pub(super) async fn return_to(&self, good: &str, progress: &Reporter) -> Result<()> {
+        let name = short_name(good);
+        let task = progress.task(self.name(), format!("go back to revision {name}"));
+        let (service, deployment) = self.update_service(good).await?;
+        let mut followed = Followed::new(&service, deployment, good);
+        match self.follow(&mut followed, &task, progress).await? {
+            End::Good => {
+                task.done(format!("revision {name} runs"));
+                Ok(())
+            }
+            end => Err(Error::failed(format!("the way back to revision {name} ended otherwise: {end:?}"))
+                .help(self.by_hand(good))),
+        }
+    }
+
     /// The way back where ECS does not take it by itself. A second deployment, on purpose.
     async fn go_back(&self, failed: Error, good: &str, task: &Work, progress: &Reporter) -> Error {
         let name = short_name(good);

@@ -57,7 +57,10 @@ pub type Answer = Result<Value, Refusal>;
 pub struct World {
     /// DescribeTaskDefinition's answers, by ARN.
     pub definitions: BTreeMap<String, Value>,
+    /// The one that most tests are about.
     pub service: service::ServiceState,
+    /// Its neighbours, by name.
+    pub others: BTreeMap<&'static str, service::ServiceState>,
     pub tasks: tasks::TaskState,
     /// Every request that was signed well, in order.
     pub requests: Vec<(String, Value)>,
@@ -84,7 +87,8 @@ impl EcsSimulator {
     pub async fn start_with(definition: Value) -> Self {
         let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned();
         let world = Arc::new(Mutex::new(World {
-            service: service::ServiceState::at(&arn),
+            service: service::ServiceState::at("web", &arn),
+            others: BTreeMap::new(),
             definitions: BTreeMap::from([(arn, definition)]),
             tasks: tasks::TaskState::default(),
             requests: Vec::new(),
@@ -97,6 +101,16 @@ impl EcsSimulator {
             axum::serve(listener, router).await.expect("it serves");
         });
         EcsSimulator { endpoint, world, server }
+    }
+
+    /// One more service of the cluster, with a task definition of its own, one task of which is enough.
+    pub fn add_service(&self, name: &'static str, definition: Value) {
+        let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned();
+        let mut service = service::ServiceState::at(name, &arn);
+        service.desired = 1;
+        let mut world = self.world();
+        world.definitions.insert(arn, definition);
+        world.others.insert(name, service);
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
@@ -150,9 +164,17 @@ impl EcsSimulator {
 
     /// The revision (`shop:42`) that the service is at.
     pub fn revision(&self) -> String {
-        let world = self.world();
-        world.service.primary().revision.rsplit('/').next().unwrap_or_default().to_owned()
+        short(&self.world().service)
     }
+
+    /// The same of a neighbour.
+    pub fn revision_of(&self, service: &str) -> String {
+        short(&self.world().others[service])
+    }
+}
+
+fn short(service: &service::ServiceState) -> String {
+    service.primary().revision.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 impl Drop for EcsSimulator {
@@ -215,7 +237,18 @@ fn error(refused: Refusal) -> Response {
 }
 
 impl World {
+    /// A request about a neighbour is answered with that one in the place of the service.
     fn answer(&mut self, action: &str, input: &Value) -> Answer {
+        let neighbour = service::named(input).and_then(|name| self.others.remove_entry(name));
+        let Some((name, neighbour)) = neighbour else { return self.answer_of_one(action, input) };
+        let service = std::mem::replace(&mut self.service, neighbour);
+        let answer = self.answer_of_one(action, input);
+        let neighbour = std::mem::replace(&mut self.service, service);
+        self.others.insert(name, neighbour);
+        answer
+    }
+
+    fn answer_of_one(&mut self, action: &str, input: &Value) -> Answer {
         match action {
             "DescribeTaskDefinition" => self.describe_task_definition(input),
             "RegisterTaskDefinition" => self.register_task_definition(input),

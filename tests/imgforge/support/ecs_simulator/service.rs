@@ -68,9 +68,9 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    pub fn at(revision: &str) -> Self {
+    pub fn at(name: &'static str, revision: &str) -> Self {
         let mut service = ServiceState {
-            name: "web",
+            name,
             status: "ACTIVE",
             desired: 2,
             breaker: Breaker::RollsBack,
@@ -248,8 +248,8 @@ impl ServiceState {
         let rollback = (at.status.is_some_and(|status| status.starts_with("ROLLBACK")))
             .then(|| json!({"reason": at.reason, "startedAt": 1.5}));
         json!({
-            "serviceDeploymentArn": deployment_arn(at.number),
-            "targetServiceRevisionArn": revision_arn(at.number),
+            "serviceDeploymentArn": deployment_arn(self.name, at.number),
+            "targetServiceRevisionArn": revision_arn(self.name, at.number),
             "status": at.status.map(|status| match (status, at.rollout) {
                 ("PENDING", "IN_PROGRESS") if at.looks > 1 => "IN_PROGRESS",
                 (status, _) => status,
@@ -262,12 +262,24 @@ impl ServiceState {
 }
 
 /// Its id is not the deployment's number, as at AWS.
-fn deployment_arn(number: u64) -> String {
-    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-deployment/shop/web/id-of-{number:x}")
+fn deployment_arn(service: &str, number: u64) -> String {
+    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-deployment/shop/{service}/id-of-{number:x}")
 }
 
-fn revision_arn(number: u64) -> String {
-    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-revision/shop/web/{number}")
+fn revision_arn(service: &str, number: u64) -> String {
+    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-revision/shop/{service}/{number}")
+}
+
+/// The service that a request is about: by name, or by the ARN of something that belongs to it.
+pub(super) fn named(input: &Value) -> Option<&str> {
+    let lists = ["services", "serviceDeploymentArns", "serviceRevisionArns"];
+    let listed = lists.iter().find_map(|list| input[list][0].as_str());
+    let name = input["service"].as_str().or(listed)?;
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts.as_slice() {
+        [_, _, service, ..] => Some(service),
+        _ => Some(name),
+    }
 }
 
 impl World {
@@ -333,16 +345,22 @@ impl World {
 
     pub(super) fn describe_service_deployments(&self, input: &Value) -> Answer {
         let wanted = input["serviceDeploymentArns"].as_array().cloned().unwrap_or_default();
-        let found =
-            self.service.deployments.iter().filter(|at| wanted.contains(&json!(deployment_arn(at.number))));
+        let found = self
+            .service
+            .deployments
+            .iter()
+            .filter(|at| wanted.contains(&json!(deployment_arn(self.service.name, at.number))));
         let found: Vec<Value> = found.map(|at| self.service.service_deployment(at)).collect();
         Ok(json!({"serviceDeployments": found, "failures": []}))
     }
 
     pub(super) fn describe_service_revisions(&self, input: &Value) -> Answer {
         let wanted = input["serviceRevisionArns"].as_array().cloned().unwrap_or_default();
-        let found =
-            self.service.deployments.iter().filter(|at| wanted.contains(&json!(revision_arn(at.number))));
+        let found = self
+            .service
+            .deployments
+            .iter()
+            .filter(|at| wanted.contains(&json!(revision_arn(self.service.name, at.number))));
         let found: Vec<Value> = found.map(|at| json!({"taskDefinition": at.revision})).collect();
         Ok(json!({"serviceRevisions": found, "failures": []}))
     }
