@@ -65,11 +65,11 @@ impl Production {
         production
     }
 
-    /// The same with two more services that run the image: `worker` and `beat`, each with a task definition of its own.
+    /// The same with two more services that run the image: `worker` and `clock`, each with a task definition of its own.
     pub fn with_workers(deploy: &str) -> Self {
-        let production = Self::with(&format!("service = [\"web\", \"worker\", \"beat\"]\n{deploy}"));
+        let production = Self::with(&format!("service = [\"web\", \"worker\", \"clock\"]\n{deploy}"));
         let repository = format!("{}/{}-web", production.registry.host, production.tiny.project);
-        for name in ["worker", "beat"] {
+        for name in ["worker", "clock"] {
             production.ecs.add_service(name, neighbour(name, &repository));
         }
         production
