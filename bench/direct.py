@@ -74,7 +74,7 @@ class Sources:
 
 def push_base(port):
     """The demo's Python base."""
-    bases = sorted((ROOT / "fixtures/shop/.imgforge/bases").glob("*/index.json"), key=lambda path: path.stat().st_mtime)
+    bases = sorted((ROOT / "fixtures/page/.imgforge/bases").glob("*/index.json"), key=lambda path: path.stat().st_mtime)
     if not bases:
         raise SystemExit("there is no base: run make demo first")
     sizes = {path.parent: sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file()) for path in bases}
@@ -83,14 +83,14 @@ def push_base(port):
 
 
 class Shop:
-    """fixtures/shop, built directly; by Docker as in harness.Site."""
+    """fixtures/page, built directly; by Docker as in harness.Site."""
 
     def __init__(self, folder, port):
         self.docker_site = harness.Site(folder, port)
         self.repositories = 0
         self.path = folder / "direct"
-        shutil.copytree(ROOT / "fixtures/shop", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
-        shutil.copytree(ROOT / "fixtures/shop/secrets.sample", self.path / "secrets")
+        shutil.copytree(ROOT / "fixtures/page", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
+        shutil.copytree(ROOT / "fixtures/page/secrets.sample", self.path / "secrets")
         text = textwrap.dedent(f"""
             project = "shop"
             [secrets]

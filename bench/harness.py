@@ -1,4 +1,4 @@
-"""What the measurements share: a registry on loopback, a copy of fixtures/shop, taking turns, medians and ratios.
+"""What the measurements share: a registry on loopback, a copy of fixtures/page, taking turns, medians and ratios.
 
 The registry keeps what it gets on disk, where each of its writes waits for the disk (fsync), or in memory, where what the tools do
 themselves shows. The figures go to target/bench, from which bench/plot.py draws.
@@ -59,16 +59,16 @@ def docker_config(folder):
 
 
 class Site:
-    """A copy of fixtures/shop whose registry is the one on loopback."""
+    """A copy of fixtures/page whose registry is the one on loopback."""
 
     def __init__(self, folder, port):
         self.path = folder / "shop"
         self.repository = f"127.0.0.1:{port}/shop-web"
-        shutil.copytree(ROOT / "fixtures/shop", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
-        shutil.copytree(ROOT / "fixtures/shop/secrets.sample", self.path / "secrets")
+        shutil.copytree(ROOT / "fixtures/page", self.path, ignore=shutil.ignore_patterns(".imgforge", "secrets"))
+        shutil.copytree(ROOT / "fixtures/page/secrets.sample", self.path / "secrets")
         # What `make demo` has made already is not made again.
         (self.path / ".imgforge").mkdir()
-        bases = ROOT / "fixtures/shop/.imgforge/bases"
+        bases = ROOT / "fixtures/page/.imgforge/bases"
         bases.mkdir(parents=True, exist_ok=True)
         (self.path / ".imgforge/bases").symlink_to(bases)
         self.pip_conf = subprocess.check_output([ROOT / "scripts/pip-conf"]).decode()
@@ -91,7 +91,7 @@ class Site:
         tag = f"{self.repository}:docker"
         run(
             ["docker", "--config", self.docker_config, "buildx", "build", "--load", "--provenance=false", "-q",
-             "-f", ROOT / "dockerfiles/web.gunicorn.Dockerfile", "--build-arg", f"BASE={self.base()}",
+             "-f", ROOT / "fixtures/page/dockerfiles/web.gunicorn.Dockerfile", "--build-arg", f"BASE={self.base()}",
              "--secret", "id=ca_bundle,src=/etc/ssl/certs/ca-certificates.crt",
              *(["--secret", "id=pip_conf,env=PIP_CONF"] if self.pip_conf else []), "-t", tag, self.path],
             PIP_CONF=self.pip_conf,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What imgforge adds to `docker build` + `docker push` of the same Dockerfile.
 
-Both sides build fixtures/shop's web image on the same daemon and send it to the same registry on loopback; imgforge also pins
+Both sides build fixtures/page's web image on the same daemon and send it to the same registry on loopback; imgforge also pins
 the secrets, bakes them and pushes the baked image. Needs: bench/peers (docker-buildx), docker-registry, a release build.
 """
 

@@ -2,7 +2,7 @@
 """Rotating a secret against `crane append` of the same file, and against `docker build` + `docker push`.
 
 `crane append` puts a layer on top and leaves the old secret below: it does less. Every run has a new secret. The image is that of
-fixtures/shop in a registry on loopback; of the fifty each is another image. imgforge remembers manifests and configs by digest: it is
+fixtures/page in a registry on loopback; of the fifty each is another image. imgforge remembers manifests and configs by digest: it is
 measured with what it remembers from the run before, and without ("never seen"). Needs: bench/peers (crane, docker-buildx), docker-registry, a release build.
 """
 

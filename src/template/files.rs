@@ -53,7 +53,7 @@ macro_rules! file {
     ($form:ident, $part:ident, $path:literal, $source:literal) => {
         File {
             path: $path,
-            text: include_str!(concat!("../../templates/", $source)),
+            text: include_str!(concat!("../../", $source)),
             part: Part::$part,
             form: Form::$form,
             verbatim: false,
@@ -90,18 +90,22 @@ macro_rules! pipeline {
 
 /// Every file, in the order in which they are told.
 pub(super) const FILES: &[File] = &[
-    file!(Whole, NewProject, "manage.py", "new/manage.py"),
-    file!(Whole, NewProject, "{{ package_folder }}/__init__.py", "new/__init__.py"),
-    file!(Whole, NewProject, "{{ package_folder }}/settings.py", "new/settings.py"),
-    file!(Whole, NewProject, "{{ package_folder }}/urls.py", "new/urls.py"),
-    file!(Whole, NewProject, "{{ package_folder }}/wsgi.py", "new/wsgi.py"),
-    copied!(NewProject, "{{ package_folder }}/templates/{{ package_folder }}/front.html", "new/front.html"),
-    copied!(NewProject, "{{ package_folder }}/static/site.css", "new/site.css"),
-    file!(Whole, NoRequirements, "requirements.txt", "new/requirements.txt"),
-    file!(Whole, Every, "imgforge.toml", "imgforge.toml"),
-    file!(Whole, Every, "{{ compose_file }}", "docker-compose.yml"),
-    file!(Lines, Every, ".dockerignore", "dockerignore"),
-    file!(Lines, Every, ".gitignore", "gitignore"),
+    file!(Whole, NewProject, "manage.py", "templates/new/manage.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/__init__.py", "templates/new/__init__.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/settings.py", "templates/new/settings.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/urls.py", "templates/new/urls.py"),
+    file!(Whole, NewProject, "{{ package_folder }}/wsgi.py", "templates/new/wsgi.py"),
+    copied!(
+        NewProject,
+        "{{ package_folder }}/templates/{{ package_folder }}/front.html",
+        "templates/new/front.html"
+    ),
+    copied!(NewProject, "{{ package_folder }}/static/site.css", "templates/new/site.css"),
+    file!(Whole, NoRequirements, "requirements.txt", "templates/new/requirements.txt"),
+    file!(Whole, Every, "imgforge.toml", "templates/imgforge.toml"),
+    file!(Whole, Every, "{{ compose_file }}", "templates/docker-compose.yml"),
+    file!(Lines, Every, ".dockerignore", "templates/dockerignore"),
+    file!(Lines, Every, ".gitignore", "templates/gitignore"),
     file!(Whole, Docker, "dockerfiles/web.Dockerfile", "dockerfiles/web.Dockerfile"),
     file!(Whole, Docker, "dockerfiles/nginx.Dockerfile", "dockerfiles/nginx.Dockerfile"),
     file!(Whole, Every, "dockerfiles/requirements.txt", "dockerfiles/requirements.txt"),
@@ -115,9 +119,9 @@ pub(super) const FILES: &[File] = &[
     copied!(Debian, "dockerfiles/start-postgres", "dockerfiles/start-postgres"),
     module!("custom_storages.py"),
     module!("health.py"),
-    file!(Whole, Package, "{{ package_folder }}/celery.py", "project/celery.py"),
-    file!(Block, Package, "{{ package_folder }}/__init__.py", "project/init.py"),
-    file!(Whole, Flat, "celery_app.py", "project/celery.py"),
+    file!(Whole, Package, "{{ package_folder }}/celery.py", "templates/project/celery.py"),
+    file!(Block, Package, "{{ package_folder }}/__init__.py", "templates/project/init.py"),
+    file!(Whole, Flat, "celery_app.py", "templates/project/celery.py"),
     module!("thumbnails/__init__.py"),
     module!("thumbnails/admin.py"),
     module!("thumbnails/apps.py"),
@@ -136,27 +140,36 @@ pub(super) const FILES: &[File] = &[
     module!("thumbnails/templates/thumbnails/thumbnail.html"),
     module!("thumbnails/templatetags/__init__.py"),
     module!("thumbnails/templatetags/thumbnails.py"),
-    file!(Block, Every, "{{ settings_file }}", "settings/block.py"),
-    copied!(Every, "{{ settings_folder }}local_settings.py.sample", "settings/local_settings.py.sample"),
+    file!(Block, Every, "{{ settings_file }}", "templates/settings/block.py"),
+    copied!(
+        Every,
+        "{{ settings_folder }}local_settings.py.sample",
+        "templates/settings/local_settings.py.sample"
+    ),
     File {
         text: SAMPLE,
         ..file!(
             Whole,
             Every,
             "{{ settings_folder }}server_settings.py.{{ project }}",
-            "settings/server_settings.py"
+            "templates/settings/server_settings.py"
         )
     },
     File {
         text: LOCAL,
-        ..file!(Secret, Every, "secrets/server_settings.py.{{ project }}", "settings/server_settings.py")
+        ..file!(
+            Secret,
+            Every,
+            "secrets/server_settings.py.{{ project }}",
+            "templates/settings/server_settings.py"
+        )
     },
-    file!(Secret, Every, "secrets/postgres_password", "settings/postgres_password"),
-    file!(Secret, Every, "secrets/rabbitmq.conf", "settings/rabbitmq.conf"),
-    pipeline!(Circleci, ".circleci/config.yml", "ci/circleci.yml"),
-    pipeline!(Circleci, "circle.yml", "ci/circleci.yml"),
-    pipeline!(Github, ".github/workflows/release.yml", "ci/github.yml"),
-    pipeline!(Gitlab, ".gitlab-ci.yml", "ci/gitlab.yml"),
+    file!(Secret, Every, "secrets/postgres_password", "templates/settings/postgres_password"),
+    file!(Secret, Every, "secrets/rabbitmq.conf", "templates/settings/rabbitmq.conf"),
+    pipeline!(Circleci, ".circleci/config.yml", "templates/ci/circleci.yml"),
+    pipeline!(Circleci, "circle.yml", "templates/ci/circleci.yml"),
+    pipeline!(Github, ".github/workflows/release.yml", "templates/ci/github.yml"),
+    pipeline!(Gitlab, ".gitlab-ci.yml", "templates/ci/gitlab.yml"),
 ];
 
 /// What other templates include, by name.

@@ -53,6 +53,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
+TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"

@@ -4,12 +4,16 @@ Addresses are those of the site itself (STATIC_URL, MEDIA_URL): the site's nginx
 them for a while. So the bucket is not public, and pages need no other host.
 """
 
+import re
 from urllib.parse import urljoin
 
 from django.conf import settings
 from django.contrib.staticfiles.storage import ManifestFilesMixin
 from django.utils.encoding import filepath_to_uri
 from storages.backends.s3 import S3Storage
+
+# A name that carries a hash of its file's content: it never stands for anything else.
+HASHED = re.compile(r"\.[0-9a-f]{12}\.[^/]+$")
 
 
 class SiteStorage(S3Storage):
@@ -47,7 +51,11 @@ class StaticStorage(ManifestFilesMixin, SiteStorage):
     def base_url(self):
         return settings.STATIC_URL
 
+    def delete(self, name):
+        """Deletes nothing. collectstatic would delete each file before it writes it again, and for that moment visitors of the
+        release that still runs would not find it; a bucket replaces a file at once. Files of older releases stay: a rollback
+        wants them."""
+
     def get_object_parameters(self, name):
-        hashed = self.manifest_name != name and name in self.hashed_files.values()
-        age = "max-age=31536000, immutable" if hashed else "max-age=300"
+        age = "max-age=31536000, immutable" if HASHED.search(name) else "max-age=300"
         return {**super().get_object_parameters(name), "CacheControl": f"public, {age}"}

@@ -16,5 +16,5 @@ mod registry;
 mod release;
 mod rotate;
 mod secrets;
-mod site;
+mod shop;
 mod support;

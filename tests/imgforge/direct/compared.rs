@@ -1,11 +1,11 @@
-//! The shop built by the daemon and built directly: the same files, but for those that docs/direct.md tells of.
+//! The page built by the daemon and built directly: the same files, but for those that docs/direct.md tells of.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use crate::support::direct::{Entry, Pushed};
-use crate::support::site::{Server, Shop};
+use crate::support::page::Page;
 
 /// The files of an image: each layer over those below.
 fn files(pushed: &Pushed) -> BTreeMap<String, Entry> {
@@ -28,14 +28,14 @@ fn files(pushed: &Pushed) -> BTreeMap<String, Entry> {
     files
 }
 
-fn push(shop: &Shop) -> Pushed {
-    let result = shop.program().run(&["push", "--image", "web", "--output", "json"]).ok().result();
-    Pushed::of(shop.folder(), &result)
+fn push(page: &Page) -> Pushed {
+    let result = page.program().run(&["push", "--image", "web", "--output", "json"]).ok().result();
+    Pushed::of(page.folder(), &result)
 }
 
 #[tokio::test]
 async fn both_engines_give_the_same_files_and_settings_but_for_those_that_the_docs_name() {
-    let (docker, direct) = (Shop::new(Server::Gunicorn).await, Shop::direct(Server::Gunicorn).await);
+    let (docker, direct) = (Page::new().await, Page::direct().await);
     // One salt and one secret, so that the layer on top is the same, too.
     direct.write("secrets/server_settings.py.shop", &docker.read("secrets/server_settings.py.shop"));
     let by_docker = push(&docker);

@@ -22,10 +22,21 @@ pub fn bases() -> PathBuf {
 
 /// What `[bases]` would say.
 pub fn recipe(packages: &[&str]) -> Debian {
-    Debian { suite: "bookworm".into(), packages: packages.iter().map(|name| (*name).to_owned()).collect() }
+    recipe_of("bookworm", packages)
+}
+
+fn recipe_of(suite: &str, packages: &[&str]) -> Debian {
+    Debian { suite: suite.into(), packages: packages.iter().map(|name| (*name).to_owned()).collect() }
 }
 
 /// The base with these packages, made when it is not there yet.
 pub async fn base(packages: &[&str]) -> Image {
-    debian::make(&bases(), &recipe(packages), platform(), "test", &Reporter::silent()).await.unwrap()
+    base_of("bookworm", packages).await
+}
+
+/// The same of another suite.
+pub async fn base_of(suite: &str, packages: &[&str]) -> Image {
+    debian::make(&bases(), &recipe_of(suite, packages), platform(), "test", &Reporter::silent())
+        .await
+        .unwrap()
 }

@@ -55,6 +55,16 @@ pub fn docker_prints(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Removes the images that releases of a project left on the daemon, by name: another project may have the same image under
+/// another one.
+pub fn remove_images(project: &str) {
+    let named = format!("reference=imgforge/{project}-*");
+    let listed = docker(&["image", "ls", "--filter", &named, "--format", "{{.Repository}}:{{.Tag}}"]).stdout;
+    for image in String::from_utf8_lossy(&listed).lines() {
+        docker(&["image", "rm", "--force", image]);
+    }
+}
+
 /// Keeps every event.
 #[derive(Default)]
 pub struct Recorder(Mutex<Vec<Event>>);

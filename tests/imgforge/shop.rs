@@ -1,0 +1,82 @@
+//! The shop of `fixtures/shop` as `imgforge init` makes it ready: released with one command, and used over HTTP from outside.
+
+mod bucket;
+
+use crate::support::docker::docker_prints;
+use crate::support::shop::{Built, Shop};
+
+#[tokio::test]
+async fn behind_gunicorn_built_with_its_dockerfile_everything_works() {
+    let shop = Shop::new(Built { server: "gunicorn", engine: "docker" }).await;
+    works(&shop, "gunicorn");
+
+    // A new secret and a new release: the proxy that went on finds the site at its new address, and the data are still there.
+    let (web, nginx) = (shop.container("web"), shop.container("nginx"));
+    let orders = shop.exec("web", COUNT);
+    shop.add("secrets/server_settings.py", "\nMOTTO = \"another motto\"\n");
+    shop.program().run(&["release"]).ok();
+    assert_ne!(shop.container("web"), web);
+    assert_eq!(shop.container("nginx"), nginx);
+    assert_eq!(shop.exec("web", COUNT), orders);
+    shop.visit("check.py", &["--motto", "another motto"]);
+    gone_when_taken_down(&shop);
+}
+
+#[tokio::test]
+async fn behind_uwsgi_built_with_its_dockerfile_everything_works() {
+    let shop = Shop::new(Built { server: "uwsgi", engine: "docker" }).await;
+    works(&shop, "uwsgi");
+}
+
+#[tokio::test]
+async fn behind_gunicorn_built_directly_everything_works() {
+    let shop = Shop::new(Built { server: "gunicorn", engine: "direct" }).await;
+    works(&shop, "gunicorn");
+
+    // One line makes it the other server.
+    let config = shop.read("imgforge.toml");
+    let other = config.replace("SERVER = \"gunicorn\"", "SERVER = \"uwsgi\"");
+    assert_eq!(config.lines().zip(other.lines()).filter(|(one, two)| one != two).count(), 1);
+    shop.write("imgforge.toml", &other);
+    works(&shop, "uwsgi");
+}
+
+const COUNT: &str =
+    "python3 manage.py shell -v 0 -c 'from shop.models import Order; print(Order.objects.count())'";
+
+fn works(shop: &Shop, server: &str) {
+    let released = shop.program().run(&["release"]).ok();
+    for once in ["migrate", "collectstatic"] {
+        assert!(released.stderr.contains(once), "{}", released.stderr);
+    }
+    shop.visit("check.py", &["--motto", &shop.motto]);
+
+    let processes = docker_prints(&["top", &shop.container("web")]);
+    assert!(processes.contains(server), "{processes}");
+    for service in ["web", "worker", "beat", "nginx"] {
+        assert_eq!(shop.exec(service, "id -u"), "1000");
+        assert_eq!(shop.exec(service, "command -v cc gcc make pip pip3 || true"), "", "{service}");
+        assert_eq!(shop.exec(service, "find / -xdev -name ca_bundle 2>/dev/null || true"), "", "{service}");
+    }
+    let settings = "stat -c '%u:%g %a' /home/docker/code/shop/server_settings.py";
+    assert_eq!(shop.exec("worker", settings), "1000:1000 400");
+    // The code is not the site's to change; neither is there what belongs to developers and to the bucket.
+    assert_eq!(shop.exec("web", "touch manage.py 2>/dev/null || echo refused"), "refused");
+    assert_eq!(
+        shop.exec(
+            "web",
+            "ls -d secrets shop/local_settings.py shop/server_settings.py.* .git 2>/dev/null || true"
+        ),
+        ""
+    );
+    // nginx has none of the secrets, and no code.
+    assert_eq!(shop.exec("nginx", "find /home /opt /srv -name '*.py' 2>/dev/null || true"), "");
+}
+
+fn gone_when_taken_down(shop: &Shop) {
+    shop.program().run(&["down", "--volumes"]).ok();
+    let project = format!("label=com.docker.compose.project={}", shop.project);
+    for list in [["ps", "--all"].as_slice(), &["volume", "ls"], &["network", "ls"]] {
+        assert_eq!(docker_prints(&[list, &["--quiet", "--filter", &project]].concat()), "", "{list:?}");
+    }
+}
