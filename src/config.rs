@@ -17,8 +17,10 @@ use self::direct::{
 pub mod direct;
 mod interpolate;
 mod load;
+mod services;
 
 pub(crate) use load::nearest;
+pub use services::Services;
 
 /// The name of the configuration file.
 pub const FILE: &str = "imgforge.toml";
@@ -315,8 +317,8 @@ pub struct Deploy {
     pub url: Option<String>,
     /// ecs: the cluster.
     pub cluster: Option<Spanned<String>>,
-    /// ecs: the service.
-    pub service: Option<Spanned<String>>,
+    /// ecs: the services, in the order in which they are switched.
+    pub service: Option<Services>,
     /// ecs: how the switch is made.
     pub strategy: Option<Spanned<Strategy>>,
 }

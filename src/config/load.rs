@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 mod direct;
 
 use super::interpolate::{Fault, interpolate};
-use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Store, Strategy, Target, Written};
+use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Services, Store, Strategy, Target, Written};
 use crate::error::{Error, Place, Result};
 
 /// Looks up an environment variable.
@@ -271,8 +271,12 @@ impl Reader<'_> {
         if deploy.cluster.is_none() {
             return Err(self.at(span, "target \"ecs\" needs a cluster", "here").help("add cluster = \"…\""));
         }
-        if deploy.service.is_none() {
-            return Err(self.at(span, "target \"ecs\" needs a service", "here").help("add service = \"…\""));
+        match &deploy.service {
+            Some(services) => self.check_services(services)?,
+            None => {
+                let error = self.at(span, "target \"ecs\" needs a service", "here");
+                return Err(error.help("add service = \"…\", or a list of them"));
+            }
         }
         if let Some(strategy) = &deploy.strategy
             && *strategy.get_ref() == Strategy::BlueGreen
@@ -282,6 +286,22 @@ impl Reader<'_> {
                 .at(strategy.span(), "strategy \"blue-green\" is not built yet", "here")
                 .with_kind(crate::error::Kind::Refused)
                 .help("take \"rolling\""));
+        }
+        Ok(())
+    }
+
+    fn check_services(&self, services: &Services) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for service in services.written() {
+            // An ARN ends with the service's name, and all services are in one cluster.
+            let name = service.get_ref().rsplit('/').next().unwrap_or_default();
+            if name.is_empty() {
+                return Err(self.at(service.span(), "a service has a name", "empty"));
+            }
+            if !seen.insert(name) {
+                let error = self.at(service.span(), format!("service {name:?} is listed twice"), "again");
+                return Err(error.help("each is switched once, in the order of the list: take one away"));
+            }
         }
         Ok(())
     }

@@ -56,9 +56,11 @@ impl EcsDeployer {
                 Some((image.clone(), live.reference_of(image, repository)?))
             });
         let images = images.collect();
-        let before = Before { live: primary.task_definition.clone(), good };
+        let live = primary.task_definition.clone();
+        let before = Before { live, good, failed: primary.is("FAILED") };
         let handle = Some(json!(before).to_string());
-        Ok(Running { description, containers: containers.collect(), images, handle })
+        let services = Vec::new();
+        Ok(Running { description, containers: containers.collect(), services, images, handle })
     }
 
     /// The service as it is. Missing or deleted ones are refused.

@@ -27,6 +27,27 @@ pub const ACCOUNT: &str = "123456789012";
 pub const REGION: &str = "eu-west-1";
 const SECRET: &str = "a-simulated-secret-key";
 
+/// The services `web` (with nginx beside it), `worker` and `beat`, each with its own containers of a task definition and a
+/// revision of its own.
+pub fn apart(definition: &Value) -> Vec<(&'static str, Value)> {
+    let services: [(_, &[&str]); 3] =
+        [("web", &["web", "nginx"]), ("worker", &["worker"]), ("beat", &["beat"])];
+    let own = services.into_iter().zip([41, 11, 7]).map(|((name, containers), revision)| {
+        let mut own = definition.clone();
+        let family = format!("shop-{name}");
+        let task = &mut own["taskDefinition"];
+        task["taskDefinitionArn"] =
+            json!(format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/{family}:{revision}"));
+        task["family"] = json!(family);
+        task["revision"] = json!(revision);
+        let list = task["containerDefinitions"].as_array_mut().expect("containers");
+        list.retain(|at| containers.iter().any(|name| at["name"] == *name));
+        assert_eq!(list.len(), containers.len());
+        (name, own)
+    });
+    own.collect()
+}
+
 /// What the simulator answers instead of doing what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -57,7 +78,10 @@ pub type Answer = Result<Value, Refusal>;
 pub struct World {
     /// DescribeTaskDefinition's answers, by ARN.
     pub definitions: BTreeMap<String, Value>,
+    /// The service `web`.
     pub service: service::ServiceState,
+    /// Those beside it.
+    pub others: Vec<service::ServiceState>,
     pub tasks: tasks::TaskState,
     /// Every request that was signed well, in order.
     pub requests: Vec<(String, Value)>,
@@ -82,10 +106,22 @@ impl EcsSimulator {
 
     /// The same with another task definition, as DescribeTaskDefinition would answer it.
     pub async fn start_with(definition: Value) -> Self {
-        let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned();
+        Self::start_several(vec![("web", definition)]).await
+    }
+
+    /// Cluster `shop` with these services, the first of them `web`.
+    pub async fn start_several(services: Vec<(&'static str, Value)>) -> Self {
+        let arn = |definition: &Value| {
+            definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned()
+        };
+        let states = services.iter().zip(0..);
+        let mut states: Vec<service::ServiceState> = states
+            .map(|((name, definition), at)| service::ServiceState::new(name, &arn(definition), at))
+            .collect();
         let world = Arc::new(Mutex::new(World {
-            service: service::ServiceState::at(&arn),
-            definitions: BTreeMap::from([(arn, definition)]),
+            service: states.remove(0),
+            others: states,
+            definitions: services.into_iter().map(|(_, at)| (arn(&at), at)).collect(),
             tasks: tasks::TaskState::default(),
             requests: Vec::new(),
             faults: Vec::new(),
@@ -148,10 +184,16 @@ impl EcsSimulator {
         of_action.map(|(_, input)| input.clone()).collect()
     }
 
-    /// The revision (`shop:42`) that the service is at.
+    /// The revision (`shop:42`) that the service `web` is at.
     pub fn revision(&self) -> String {
-        let world = self.world();
-        world.service.primary().revision.rsplit('/').next().unwrap_or_default().to_owned()
+        self.revision_of("web")
+    }
+
+    /// The revision that a service is at.
+    pub fn revision_of(&self, service: &str) -> String {
+        let mut world = self.world();
+        let arn = &world.service_mut(service).primary().revision;
+        arn.rsplit('/').next().unwrap_or_default().to_owned()
     }
 }
 
