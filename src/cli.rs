@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod down;
 mod error;
+mod init;
 mod inspect;
 mod plan;
 mod push;
@@ -33,8 +34,8 @@ use session::Session;
 /// Builds the images of a Django site, bakes its secrets into them as one replaceable layer, pushes and deploys them.
 #[derive(Parser)]
 #[command(name = "imgforge", version, arg_required_else_help = true)]
-#[command(after_help = "Start with:  imgforge doctor      what is missing\n             \
-    imgforge plan        what a release would do\n             imgforge release     do it")]
+#[command(after_help = "Start with:  imgforge init        what a Django project needs\n             \
+    imgforge doctor      what is missing\n             imgforge plan        what a release would do\n             imgforge release     do it")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -65,6 +66,7 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Args),
     Release(release::Args),
     Rotate(rotate::Args),
     Plan(plan::Args),
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
+        Command::Init(args) => init::run(session, args).await,
         Command::Release(args) => release::run(session, args).await,
         Command::Rotate(args) => rotate::run(session, args).await,
         Command::Plan(args) => plan::run(session, args).await,

@@ -19,5 +19,6 @@ pub mod deploy;
 pub mod release;
 pub mod rotate;
 pub mod doctor;
+pub mod template;
 pub mod backends;
 pub mod cli;

@@ -71,7 +71,9 @@ impl Config {
                 chosen = Some(merged);
             } else {
                 // An overlay that is not in use is checked too: its typo should not wait for the release.
-                note(&reader.deserialize(merged)?);
+                let written = reader.deserialize(merged)?;
+                reader.check_services(&written)?;
+                note(&written);
             }
         }
         let mut document = chosen.unwrap_or(base);
@@ -215,6 +217,7 @@ impl Reader<'_> {
         for (name, image) in &written.images {
             self.check_image(name, image, written)?;
         }
+        self.check_services(written)?;
         match &written.deploy {
             Some(deploy) if *deploy.target.get_ref() == Target::Ecs => self.check_ecs(deploy),
             _ => Ok(()),
@@ -271,12 +274,10 @@ impl Reader<'_> {
         if deploy.cluster.is_none() {
             return Err(self.at(span, "target \"ecs\" needs a cluster", "here").help("add cluster = \"…\""));
         }
-        match &deploy.service {
-            Some(services) => self.check_services(services)?,
-            None => {
-                let error = self.at(span, "target \"ecs\" needs a service", "here");
-                return Err(error.help("add service = \"…\", or a list of them"));
-            }
+        if deploy.service.is_none() {
+            return Err(self
+                .at(span, "target \"ecs\" needs a service", "here")
+                .help("add service = \"…\", or a list of them"));
         }
         if let Some(strategy) = &deploy.strategy
             && *strategy.get_ref() == Strategy::BlueGreen
@@ -290,16 +291,17 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn check_services(&self, services: &Services) -> Result<()> {
+    fn check_services(&self, written: &Written) -> Result<()> {
+        let services = written.deploy.as_ref().and_then(|deploy| deploy.service.as_ref());
         let mut seen = BTreeSet::new();
-        for service in services.written() {
+        for service in services.into_iter().flat_map(Services::written) {
             // An ARN ends with the service's name, and all services are in one cluster.
             let name = service.get_ref().rsplit('/').next().unwrap_or_default();
             if name.is_empty() {
                 return Err(self.at(service.span(), "a service has a name", "empty"));
             }
             if !seen.insert(name) {
-                let error = self.at(service.span(), format!("service {name:?} is listed twice"), "again");
+                let error = self.at(service.span(), format!("the service {name:?} is named twice"), "again");
                 return Err(error.help("each is switched once, in the order of the list: take one away"));
             }
         }

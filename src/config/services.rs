@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
             type Value = OneOrMany;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a service's name, or a list of them")
+                f.write_str("a service's name, or a list of names")
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<OneOrMany, E> {
@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
                     names.push(name);
                 }
                 match names.is_empty() {
-                    true => Err(A::Error::custom("a list of services names at least one")),
+                    true => Err(A::Error::custom("at least one service is wanted")),
                     false => Ok(OneOrMany::Many(names)),
                 }
             }

@@ -169,6 +169,17 @@ impl ComposeDeployer {
         self.daemon.containers_of_project(&self.compose.project).await
     }
 
+    /// Removes the project's containers that do not run. `compose run` starts the services that a once-task depends on, but one
+    /// that an earlier try left behind it starts as it was, whatever the compose file says by now.
+    async fn remove_stopped(&self) -> Result<()> {
+        for container in self.containers().await? {
+            if matches!(container.state.as_str(), "created" | "exited" | "dead") {
+                self.daemon.remove_container(&container.id).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the variables stood for at the last switch.
     async fn recorded(&self) -> Result<Option<Images>> {
         match fs::read_to_string(&self.record).await {
@@ -449,6 +460,7 @@ impl Deployer for ComposeDeployer {
             }
             self.daemon.remove_container(&container).await?;
         }
+        self.remove_stopped().await?;
         // Detached, because what compose says of itself would be mixed into what the command prints, and its code into
         // the command's. A one-off container is not started again, whatever the service's restart policy says.
         let mut arguments = vec!["run", "--detach", "--name", &container, &task.container];

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 
 use self::state::{Part, Parts, Seen};
+use super::taskdef::short_name;
 use super::{Deployed, Deployer, Prepared, Release, ReleasedImage, Running, ServiceAt, TaskExit};
 use crate::config::{OnceConfig, nearest};
 use crate::error::{Error, Kind, Result};
@@ -59,10 +60,12 @@ impl<D: TakeBack> Several<D> {
         self.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// `shop/web: revision shop-web:42, shop/worker: revision shop-worker:12`
+    /// `web: revision shop-web:42, worker: revision shop-worker:12`
     fn each<'a>(&self, descriptions: impl Iterator<Item = &'a str>) -> String {
         let each = self.members.iter().zip(descriptions);
-        each.map(|(member, text)| format!("{}: {text}", member.name)).collect::<Vec<_>>().join(", ")
+        each.map(|(member, text)| format!("{}: {text}", short_name(&member.name)))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn services<'a>(&self, descriptions: impl Iterator<Item = &'a str>) -> Vec<ServiceAt> {
@@ -183,7 +186,7 @@ impl<D: TakeBack> Deployer for Several<D> {
         // One name may be that of a container in each of them.
         let containers = self.members.iter().zip(&seen).flat_map(|(member, seen)| {
             let containers = seen.containers.iter();
-            containers.map(|(name, image)| (format!("{}/{name}", member.name), image.clone()))
+            containers.map(|(name, image)| (format!("{}/{name}", short_name(&member.name)), image.clone()))
         });
         Ok(Running {
             description: self.each(descriptions()),

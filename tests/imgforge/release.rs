@@ -6,6 +6,7 @@ use serde_json::Value;
 mod failing;
 mod logins;
 mod parts;
+mod several;
 mod whole;
 
 /// The one image of a release: where it is, by digest.

@@ -80,7 +80,7 @@ async fn what_each_runs_is_told_in_the_order_of_the_list() {
     let running = deployer.observe(&["web".into()], &[migrate()]).await.unwrap();
     assert_eq!(
         running.description,
-        "shop/worker: revision shop-worker:11, shop/web: revision shop-web:41, shop/beat: revision shop-beat:7"
+        "worker: revision shop-worker:11, web: revision shop-web:41, beat: revision shop-beat:7"
     );
     let services: Vec<(&str, &str)> =
         running.services.iter().map(|at| (at.target.as_str(), at.description.as_str())).collect();
@@ -93,7 +93,7 @@ async fn what_each_runs_is_told_in_the_order_of_the_list() {
         ]
     );
     let containers: Vec<&str> = running.containers.keys().map(String::as_str).collect();
-    assert_eq!(containers, ["shop/beat/beat", "shop/web/nginx", "shop/web/web", "shop/worker/worker"]);
+    assert_eq!(containers, ["beat/beat", "web/nginx", "web/web", "worker/worker"]);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn all_get_a_revision_before_any_is_switched_and_each_is_followed_to_its_e
         let told: Vec<&str> = deployed.services.iter().map(|at| at.description.as_str()).collect();
         assert_eq!(told, each);
         for (service, revision) in order.iter().zip(&each) {
-            let words = format!("shop/{service}: {revision}");
+            let words = format!("{service}: {revision}");
             assert!(deployed.description.contains(&words), "{}", deployed.description);
             let steady = format!("(service {service}) has reached a steady state.");
             assert_eq!(recorder.lines(&format!("shop/{service}")), [steady]);
@@ -162,11 +162,7 @@ async fn only_what_is_not_up_to_date_is_switched_and_nothing_when_all_are() {
     assert!(!prepared.unchanged);
     let deployed = deployer.apply(&prepared, &running, &Reporter::silent()).await.unwrap();
     assert_eq!(updates(&simulator), ["web shop-web:42", "beat shop-beat:8"]);
-    assert!(
-        deployed.description.contains("shop/worker: revision shop-worker:11"),
-        "{}",
-        deployed.description
-    );
+    assert!(deployed.description.contains("worker: revision shop-worker:11"), "{}", deployed.description);
 
     let before = simulator.requests("RegisterTaskDefinition").len();
     let (running, prepared) = ready(&deployer).await;
@@ -225,7 +221,7 @@ async fn throttled_registrations_are_tried_again() {
     let simulator = simulator().await;
     simulator.fault("RegisterTaskDefinition", Fault::Throttle, 4);
     let (_, prepared) = ready(&deployer(&simulator, &ALL)).await;
-    assert!(prepared.description.contains("shop/beat: revision shop-beat:8"), "{}", prepared.description);
+    assert!(prepared.description.contains("beat: revision shop-beat:8"), "{}", prepared.description);
     assert_eq!(simulator.requests("RegisterTaskDefinition").len(), 7);
 }
 

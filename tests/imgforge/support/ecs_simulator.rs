@@ -135,6 +135,17 @@ impl EcsSimulator {
         EcsSimulator { endpoint, world, server }
     }
 
+    /// One more service of the cluster, with a task definition of its own, one task of which is enough.
+    pub fn add_service(&self, name: &'static str, definition: Value) {
+        let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned();
+        let mut world = self.world();
+        let at = world.others.len() as u64 + 1;
+        let mut service = service::ServiceState::new(name, &arn, at);
+        service.desired = 1;
+        world.definitions.insert(arn, definition);
+        world.others.push(service);
+    }
+
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().expect("no test panicked while holding it")
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::ecs_simulator::EcsSimulator;
+use super::ecs_simulator::{EcsSimulator, REGION};
 use super::moto::{ACCOUNT, Moto};
 use super::oci_registry::OciRegistry;
 use super::program::{Ended, Program};
@@ -24,7 +24,6 @@ registry.repository = "ecr:{project}-{image}"
 [env.production.deploy]
 target = "ecs"
 cluster = "shop"
-service = "web"
 "#;
 
 pub struct Production {
@@ -49,7 +48,8 @@ impl Production {
     pub fn with(deploy: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let tiny = Tiny::new(&format!("{OVERLAY}{deploy}"));
+        let service = if deploy.contains("service =") { "" } else { "service = \"web\"\n" };
+        let tiny = Tiny::new(&format!("{OVERLAY}{service}{deploy}"));
         tiny.commit();
         let registry = OciRegistry::basic("AWS", &password());
         let repository = format!("{}/{}-web", registry.host, tiny.project);
@@ -62,6 +62,16 @@ impl Production {
         let home = tempfile::tempdir().unwrap();
         let production = Production { tiny, ecs, moto, registry, canary, home, runtime };
         production.put_secret(&production.canary);
+        production
+    }
+
+    /// The same with two more services that run the image: `worker` and `clock`, each with a task definition of its own.
+    pub fn with_workers(deploy: &str) -> Self {
+        let production = Self::with(&format!("service = [\"web\", \"worker\", \"clock\"]\n{deploy}"));
+        let repository = format!("{}/{}-web", production.registry.host, production.tiny.project);
+        for name in ["worker", "clock"] {
+            production.ecs.add_service(name, neighbour(name, &repository));
+        }
         production
     }
 
@@ -155,4 +165,23 @@ fn definition(repository: &str) -> Value {
     let theirs = format!("{ACCOUNT}.dkr.ecr.eu-west-1.amazonaws.com/shop-web");
     assert!(text.contains(&theirs));
     serde_json::from_str(&text.replace(&theirs, repository)).unwrap()
+}
+
+/// A task definition with one container, called after its family, that runs an image of `repository`.
+fn neighbour(name: &str, repository: &str) -> Value {
+    serde_json::json!({
+        "taskDefinition": {
+            "taskDefinitionArn": format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/{name}:7"),
+            "family": name,
+            "revision": 7,
+            "status": "ACTIVE",
+            "containerDefinitions": [{
+                "name": name,
+                "image": format!("{repository}:first"),
+                "essential": true,
+                "command": ["sh", format!("dockerfiles/start-{name}")],
+            }],
+        },
+        "tags": [],
+    })
 }

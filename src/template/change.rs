@@ -1,0 +1,188 @@
+//! One file of the project: what is there, and what it would be.
+//!
+//! Invariant: a file that init did not write is never lost. A change that would replace text is told apart from one that adds.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::partial::Partial;
+
+/// The first and last line of what init puts into a file that is not its own.
+const BEGIN: &str = "# imgforge: begin.";
+const END: &str = "# imgforge: end.";
+
+/// What init wants of a file.
+pub(super) enum Proposal {
+    /// Exactly this text.
+    Whole(String),
+    /// These lines, beside others.
+    Lines(String),
+    /// This block, marked, at the end.
+    Block(String),
+    /// This text, for its owner alone. One that is there stays.
+    Secret(String),
+}
+
+/// What a change does to its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// There is no such file yet.
+    New,
+    /// As `New`, for its owner alone.
+    Secret,
+    /// Text is added, or an earlier addition of init's is replaced.
+    Extend,
+    /// Another text stands there.
+    Replace,
+}
+
+/// A change of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The file, from the project's folder.
+    pub path: PathBuf,
+    /// What it does.
+    pub kind: Kind,
+    /// The text that is there; empty for none.
+    pub before: String,
+    /// The text that would be.
+    pub after: String,
+}
+
+impl Change {
+    /// What `proposal` changes; `None` when everything is as it should be.
+    pub(super) fn of(root: &Path, path: PathBuf, proposal: Proposal) -> Result<Option<Change>> {
+        let before = match fs_err::read_to_string(root.join(&path)) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let there = before.is_some();
+        let text = before.clone().unwrap_or_default();
+        let (kind, after) = match proposal {
+            Proposal::Secret(_) if there => return Ok(None),
+            Proposal::Secret(after) => (Kind::Secret, after),
+            Proposal::Whole(after) => (Kind::Replace, after),
+            Proposal::Lines(lines) => (Kind::Extend, with_lines(&text, &lines)),
+            Proposal::Block(block) => (Kind::Extend, with_block(&text, &block)),
+        };
+        let kind = if there || kind == Kind::Secret { kind } else { Kind::New };
+        Ok((before.as_deref() != Some(&after)).then_some(Change { path, kind, before: text, after }))
+    }
+
+    /// Writes the file. Under its name it is whole at any time.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn apply(&self, root: &Path) -> Result<()> {
+        let path = root.join(&self.path);
+        let folder = path.parent().unwrap_or(root);
+        let fresh = !folder.exists();
+        fs_err::create_dir_all(folder)?;
+        #[cfg(unix)]
+        if fresh && self.kind == Kind::Secret {
+            use std::os::unix::fs::PermissionsExt;
+            fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        }
+        let mut file = Partial::new(folder)?;
+        file.file().write_all(self.after.as_bytes())?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let there = fs_err::metadata(&path).map(|metadata| metadata.permissions().mode() & 0o7777);
+            let runs = self.after.starts_with("#!");
+            let mode = match (self.kind, there) {
+                (Kind::Secret, _) => 0o600,
+                (_, Ok(mode)) => mode,
+                (_, Err(_)) => {
+                    if runs {
+                        0o755
+                    } else {
+                        0o644
+                    }
+                }
+            };
+            file.file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+        }
+        file.persist(&path)
+    }
+
+    /// The change as a unified diff, without its header.
+    pub fn diff(&self) -> String {
+        similar::TextDiff::from_lines(&self.before, &self.after).unified_diff().context_radius(3).to_string()
+    }
+}
+
+/// `text` with those of `lines` that it lacks at its end.
+fn with_lines(text: &str, lines: &str) -> String {
+    let mut out = text.to_owned();
+    for line in lines.lines().filter(|line| !text.lines().any(|there| there.trim() == *line)) {
+        if !out.is_empty() && !out.ends_with('\n') {
+            out.push('\n');
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}
+
+/// `text` with `block` at its end, and without the one that was there.
+fn with_block(text: &str, block: &str) -> String {
+    let mut out = match (text.find(BEGIN), text.find(END)) {
+        (Some(begin), Some(end)) if begin < end => {
+            let rest = text[end..].split_once('\n').map_or("", |(_, rest)| rest);
+            // A place of its own stays its place.
+            return format!("{}{}{rest}", &text[..begin], block.trim_start_matches('\n'));
+        }
+        _ => text.to_owned(),
+    };
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out.push_str(if out.is_empty() { block.trim_start_matches('\n') } else { block });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_put_once_and_replaced_where_it_stands() {
+        let block = |word: &str| format!("\n{BEGIN} why\n{word}\n{END}\n");
+        let once = with_block("A = 1", &block("B = 1"));
+        assert_eq!(once, format!("A = 1\n\n{BEGIN} why\nB = 1\n{END}\n"));
+        assert_eq!(with_block(&once, &block("B = 1")), once);
+        let followed = format!("{once}C = 1\n");
+        let replaced = with_block(&followed, &block("B = 2"));
+        assert_eq!(replaced, format!("A = 1\n\n{BEGIN} why\nB = 2\n{END}\nC = 1\n"));
+        assert_eq!(with_block("", &block("B")), format!("{BEGIN} why\nB\n{END}\n"));
+    }
+
+    #[test]
+    fn lines_are_added_beside_those_that_are_there() {
+        assert_eq!(with_lines("a\nb", "b\nc\n"), "a\nb\nc\n");
+        assert_eq!(with_lines("", "b\n"), "b\n");
+    }
+
+    #[test]
+    fn a_secret_that_is_there_stays_and_another_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = |text: &str| {
+            Change::of(folder.path(), "secrets/key".into(), Proposal::Secret(text.into())).unwrap()
+        };
+        secret("one").unwrap().apply(folder.path()).unwrap();
+        assert_eq!(secret("two"), None);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode =
+                |path: &str| fs_err::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode("secrets"), mode("secrets/key")), (0o700, 0o600));
+        }
+    }
+}
