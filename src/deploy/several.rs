@@ -99,15 +99,12 @@ impl<D: TakeBack> Several<D> {
         Err(self.no_container(seen, what, image))
     }
 
-    /// Some service has the container of the once-task.
-    fn require_container(&self, seen: &[Seen], task: &OnceConfig) -> Result<()> {
-        if seen.iter().any(|seen| seen.containers.contains_key(&task.container)) {
-            return Ok(());
-        }
+    /// No service has the container of the once-task.
+    fn without_container(&self, seen: &[Seen], task: &OnceConfig) -> Error {
         let OnceConfig { name, container, .. } = task;
         let what =
             format!("once-task {name:?} names container {container:?}, which none of {} has", self.names());
-        Err(self.no_container(seen, what, container))
+        self.no_container(seen, what, container)
     }
 
     fn no_container(&self, seen: &[Seen], what: String, name: &str) -> Error {
@@ -176,8 +173,8 @@ impl<D: TakeBack> Deployer for Several<D> {
         for image in images {
             self.require_image(&seen, image, self.repositories.get(image))?;
         }
-        for task in once {
-            self.require_container(&seen, task)?;
+        if let Some(task) = once.iter().find(|task| !seen.iter().any(|seen| seen.has(&task.container))) {
+            return Err(self.without_container(&seen, task));
         }
         if !images.is_empty() {
             self.require_all_concerned(&seen)?;
@@ -233,15 +230,16 @@ impl<D: TakeBack> Deployer for Several<D> {
         task: &OnceConfig,
         progress: &Reporter,
     ) -> Result<TaskExit> {
-        let parts = Parts::read(prepared)?;
-        for (member, part) in self.members.iter().zip(&parts.0) {
-            if part.seen.containers.contains_key(&task.container) {
-                return member.deployer.run_once(&part.prepared(), task, progress).await;
+        let parts = Parts::read(prepared)?.0;
+        let mut each = self.members.iter().zip(&parts);
+        // Once means once, not once for each service that could run it.
+        match each.find(|(_, part)| part.seen.has(&task.container)) {
+            Some((member, part)) => member.deployer.run_once(&part.prepared(), task, progress).await,
+            None => {
+                let seen: Vec<Seen> = parts.into_iter().map(|part| part.seen).collect();
+                Err(self.without_container(&seen, task))
             }
         }
-        let seen: Vec<Seen> = parts.0.into_iter().map(|part| part.seen).collect();
-        self.require_container(&seen, task)?;
-        Err(Error::failed(format!("no service has the container {:?}", task.container)))
     }
 
     async fn current(&self, running: &Running) -> Result<Prepared> {

@@ -45,6 +45,10 @@ impl Seen {
         })
     }
 
+    pub(super) fn has(&self, container: &str) -> bool {
+        self.containers.contains_key(container)
+    }
+
     fn all(&self) -> impl Iterator<Item = Container<'_>> {
         self.containers.iter().map(|(name, image)| Container { name, image })
     }
