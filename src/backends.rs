@@ -9,7 +9,7 @@ use aws_config::SdkConfig;
 use crate::config::{BaseConfig, BuildSecret, Config, EngineName, Store, Target};
 use crate::deploy::Deployer;
 use crate::deploy::compose::ComposeDeployer;
-use crate::deploy::ecs::{EcsConfig, EcsDeployer, EcsServices, Pace};
+use crate::deploy::ecs::{self, EcsConfig, EcsDeployer, Pace};
 use crate::engine::by_image::ByImage;
 use crate::engine::daemon::Daemon;
 use crate::engine::direct::DirectEngine;
@@ -309,29 +309,30 @@ async fn deployer(
             Arc::new(ComposeDeployer::new(config, daemon(lookup)?, known))
         }
         Target::Ecs => {
-            let named =
-                |name: &Option<toml::Spanned<String>>| name.as_ref().map(|name| name.get_ref().clone());
             let missing = || Error::config("target \"ecs\" needs a cluster and a service");
+            let cluster = deploy.cluster.as_ref().ok_or_else(missing)?.get_ref();
+            let services = deploy.service.as_ref().ok_or_else(missing)?;
             let mut repositories = BTreeMap::new();
             for image in config.images.keys() {
                 repositories.insert(image.clone(), registry.repository(image)?);
             }
-            let aws = aws().await;
-            let one = |service: &String| {
+            let sdk = aws().await;
+            let mut deployers = Vec::new();
+            for service in services.names() {
                 let ecs = EcsConfig {
-                    cluster: named(&deploy.cluster).ok_or_else(missing)?,
-                    service: service.clone(),
+                    cluster: cluster.clone(),
+                    service: service.to_owned(),
                     timeout: deploy.timeout,
                     strategy: deploy.strategy.as_ref().map(|strategy| *strategy.get_ref()),
                     repositories: repositories.clone(),
                     pace: Pace::default(),
                 };
-                EcsDeployer::new(&aws, ecs)
-            };
-            match deploy.service.as_ref().ok_or_else(missing)?.get_ref().names() {
-                [service] => Arc::new(one(service)?),
-                services => Arc::new(EcsServices::new(services.iter().map(one).collect::<Result<_>>()?)),
+                deployers.push(EcsDeployer::new(&sdk, ecs)?);
             }
+            if deployers.len() > 1 {
+                return Ok(Some(Arc::new(ecs::together(deployers, repositories))));
+            }
+            Arc::new(deployers.pop().ok_or_else(missing)?)
         }
     }))
 }

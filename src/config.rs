@@ -17,8 +17,10 @@ use self::direct::{
 pub mod direct;
 mod interpolate;
 mod load;
+mod services;
 
 pub(crate) use load::nearest;
+pub use services::Services;
 
 /// The name of the configuration file.
 pub const FILE: &str = "imgforge.toml";
@@ -315,47 +317,10 @@ pub struct Deploy {
     pub url: Option<String>,
     /// ecs: the cluster.
     pub cluster: Option<Spanned<String>>,
-    /// ecs: the services that run the images, in the order in which they are switched.
-    pub service: Option<Spanned<Services>>,
+    /// ecs: the services, in the order in which they are switched.
+    pub service: Option<Services>,
     /// ecs: how the switch is made.
     pub strategy: Option<Spanned<Strategy>>,
-}
-
-/// `service = "web"`, or `service = ["web", "worker"]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "a service's name, or a list of names, is wanted")]
-enum OneOrSeveral {
-    One(String),
-    Several(Vec<String>),
-}
-
-/// The services of a cluster, by name or ARN. Invariant: at least one, none twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Services(Vec<String>);
-
-impl Services {
-    /// Each, in the order in which they are switched.
-    pub fn names(&self) -> &[String] {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Services {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let names = match OneOrSeveral::deserialize(deserializer)? {
-            OneOrSeveral::One(name) => vec![name],
-            OneOrSeveral::Several(names) => names,
-        };
-        if names.is_empty() {
-            return Err(serde::de::Error::custom("at least one service is wanted"));
-        }
-        for (at, name) in names.iter().enumerate() {
-            if names[..at].contains(name) {
-                return Err(serde::de::Error::custom(format!("the service {name:?} is named twice")));
-            }
-        }
-        Ok(Services(names))
-    }
 }
 
 fn fifteen_minutes() -> Duration {

@@ -14,6 +14,7 @@ use crate::progress::Reporter;
 
 pub mod compose;
 pub mod ecs;
+pub mod several;
 pub mod taskdef;
 
 /// An image of the release, ready to run.
@@ -43,6 +44,8 @@ pub struct Running {
     pub description: String,
     /// The image of each container (ecs) or service (compose).
     pub containers: BTreeMap<String, String>,
+    /// Each service, in the order in which they are switched; empty when there is one.
+    pub services: Vec<ServiceAt>,
     /// The images of imgforge.toml that run, by name, as far as it is known where in a registry they are.
     pub images: BTreeMap<String, Reference>,
     /// What the deployer needs to go back to it: a revision's ARN, a file's content. Its own format.
@@ -70,6 +73,18 @@ pub struct Deployed {
     /// Where to look at it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Each service, in the order in which they were switched; empty when there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceAt>,
+}
+
+/// What one of several services runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceAt {
+    /// `ecs service shop/web`
+    pub target: String,
+    /// `revision shop-web:42`
+    pub description: String,
 }
 
 /// How a once-task ended.

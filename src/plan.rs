@@ -129,8 +129,31 @@ pub struct PlannedDeploy {
     pub target: String,
     /// What runs there now.
     pub running: String,
+    /// Each service, in the order in which they are switched; empty when there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<PlannedService>,
     /// What runs once before the switch.
     pub once: Vec<String>,
+}
+
+/// One of several services of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedService {
+    /// `ecs service shop/web`
+    pub target: String,
+    /// What runs there now.
+    pub running: String,
+}
+
+impl fmt::Display for PlannedDeploy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.services.is_empty() {
+            return writeln!(f, "  deploy {} (runs now: {})", self.target, self.running);
+        }
+        self.services.iter().try_for_each(|PlannedService { target, running }| {
+            writeln!(f, "  deploy {target} (runs now: {running})")
+        })
+    }
 }
 
 /// What a run is going to do.
@@ -339,7 +362,7 @@ impl fmt::Display for Plan {
             for once in &deploy.once {
                 writeln!(f, "  once   {once}")?;
             }
-            writeln!(f, "  deploy {} (runs now: {})", deploy.target, deploy.running)?;
+            write!(f, "{deploy}")?;
         }
         Ok(())
     }

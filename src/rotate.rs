@@ -108,13 +108,8 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
         environment: config.environment.clone(),
         secrets: parts.secrets.version_texts(),
         images: rotations.iter().map(PlannedRotation::of).collect(),
-        deploy: running.as_ref().zip(parts.deployer.as_ref()).map(|(running, deployer)| {
-            plan::PlannedDeploy {
-                target: deployer.describe(),
-                running: running.description.clone(),
-                once: Vec::new(),
-            }
-        }),
+        deploy: (running.as_ref().zip(parts.deployer.as_deref()))
+            .map(|(running, deployer)| release::observe::planned_deploy(deployer, running, &[])),
     };
     Ok((plan, Seen { running, rotations }))
 }

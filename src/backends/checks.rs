@@ -216,8 +216,15 @@ fn repository(registry: Arc<dyn Registry>, image: String, logins: &LoginChain, c
 fn service(config: &Config, deployer: Arc<dyn Deployer>) -> Check {
     let images: Vec<String> = config.images.keys().cloned().collect();
     let once = once_tasks(config);
-    Check::new("service", async move {
-        let running = deployer.observe(&images, &once).await?;
-        Ok(format!("{}, runs {}", deployer.describe(), running.description))
+    Check::many("service", async move {
+        let running = match deployer.observe(&images, &once).await {
+            Ok(running) => running,
+            Err(error) => return vec![error.into()],
+        };
+        let found = |target: &str, runs: &str| Outcome::Ok { found: format!("{target}, runs {runs}") };
+        if running.services.is_empty() {
+            return vec![found(&deployer.describe(), &running.description)];
+        }
+        running.services.iter().map(|service| found(&service.target, &service.description)).collect()
     })
 }

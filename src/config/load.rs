@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 mod direct;
 
 use super::interpolate::{Fault, interpolate};
-use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Store, Strategy, Target, Written};
+use super::{Config, DEFAULT_ENVIRONMENT, FILE, ImageConfig, Services, Store, Strategy, Target, Written};
 use crate::error::{Error, Place, Result};
 
 /// Looks up an environment variable.
@@ -71,7 +71,9 @@ impl Config {
                 chosen = Some(merged);
             } else {
                 // An overlay that is not in use is checked too: its typo should not wait for the release.
-                note(&reader.deserialize(merged)?);
+                let written = reader.deserialize(merged)?;
+                reader.check_services(&written)?;
+                note(&written);
             }
         }
         let mut document = chosen.unwrap_or(base);
@@ -215,6 +217,7 @@ impl Reader<'_> {
         for (name, image) in &written.images {
             self.check_image(name, image, written)?;
         }
+        self.check_services(written)?;
         match &written.deploy {
             Some(deploy) if *deploy.target.get_ref() == Target::Ecs => self.check_ecs(deploy),
             _ => Ok(()),
@@ -272,7 +275,9 @@ impl Reader<'_> {
             return Err(self.at(span, "target \"ecs\" needs a cluster", "here").help("add cluster = \"…\""));
         }
         if deploy.service.is_none() {
-            return Err(self.at(span, "target \"ecs\" needs a service", "here").help("add service = \"…\""));
+            return Err(self
+                .at(span, "target \"ecs\" needs a service", "here")
+                .help("add service = \"…\", or a list of them"));
         }
         if let Some(strategy) = &deploy.strategy
             && *strategy.get_ref() == Strategy::BlueGreen
@@ -282,6 +287,23 @@ impl Reader<'_> {
                 .at(strategy.span(), "strategy \"blue-green\" is not built yet", "here")
                 .with_kind(crate::error::Kind::Refused)
                 .help("take \"rolling\""));
+        }
+        Ok(())
+    }
+
+    fn check_services(&self, written: &Written) -> Result<()> {
+        let services = written.deploy.as_ref().and_then(|deploy| deploy.service.as_ref());
+        let mut seen = BTreeSet::new();
+        for service in services.into_iter().flat_map(Services::written) {
+            // An ARN ends with the service's name, and all services are in one cluster.
+            let name = service.get_ref().rsplit('/').next().unwrap_or_default();
+            if name.is_empty() {
+                return Err(self.at(service.span(), "a service has a name", "empty"));
+            }
+            if !seen.insert(name) {
+                let error = self.at(service.span(), format!("the service {name:?} is named twice"), "again");
+                return Err(error.help("each is switched once, in the order of the list: take one away"));
+            }
         }
         Ok(())
     }

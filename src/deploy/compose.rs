@@ -276,7 +276,7 @@ impl ComposeDeployer {
                 let url = self.look(&containers, &task).await?;
                 let description = self.description(&containers);
                 task.done(&description);
-                Ok(Deployed { description, url })
+                Ok(Deployed { description, url, services: Vec::new() })
             }
             End::Lost(lost) => {
                 self.show_log(&lost.container, progress).await;
@@ -386,6 +386,7 @@ impl Deployer for ComposeDeployer {
             return Ok(Running {
                 description: "nothing".into(),
                 containers: Default::default(),
+                services: Vec::new(),
                 images: Default::default(),
                 handle: None,
             });
@@ -414,6 +415,7 @@ impl Deployer for ComposeDeployer {
                 .iter()
                 .filter_map(|container| Some((container.service.clone(), container.image?.to_string())))
                 .collect(),
+            services: Vec::new(),
             handle: Some(running.to_env()),
         })
     }

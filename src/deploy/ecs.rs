@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use self::answers::{Deployment, Service, part};
 use self::api::{ApiError, Client, Retry};
 use crate::config::{OnceConfig, Strategy};
+use crate::deploy::several::{Several, TakeBack};
 use crate::deploy::taskdef::{TaskDefinition, short_name};
 use crate::deploy::{Deployed, Deployer, Prepared, Release, Running, TaskExit};
 use crate::error::{Error, Kind, Result};
@@ -32,14 +33,12 @@ use crate::progress::Reporter;
 
 mod answers;
 pub mod api;
+mod back;
 mod errors;
 mod follow;
 mod logs;
 mod observe;
 mod once;
-mod several;
-
-pub use several::EcsServices;
 
 /// Which service, and how to wait for it.
 #[derive(Debug, Clone)]
@@ -96,7 +95,7 @@ impl Ticker {
     }
 }
 
-/// Deploys to one ECS service.
+/// Deploys to one ECS service. Several are deployed to together by [`crate::deploy::several`].
 pub struct EcsDeployer {
     ecs: Client,
     sdk: SdkConfig,
@@ -111,6 +110,8 @@ struct Before {
     live: String,
     /// The revision of its last good deployment: where a rollback goes.
     good: String,
+    /// Whether the service's last deployment failed, be it one on the way back.
+    failed: bool,
 }
 
 /// [`Prepared::handle`] in JSON.
@@ -154,13 +155,8 @@ impl EcsDeployer {
     }
 
     /// `shop/web`
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("{}/{}", short_name(&self.config.cluster), short_name(&self.config.service))
-    }
-
-    /// `web`
-    fn short(&self) -> &str {
-        short_name(&self.config.service)
     }
 
     /// What to type to go to `revision` by hand.
@@ -289,7 +285,8 @@ impl Deployer for EcsDeployer {
     }
 
     async fn apply(&self, prepared: &Prepared, running: &Running, progress: &Reporter) -> Result<Deployed> {
-        let deployed = Deployed { description: prepared.description.clone(), url: None };
+        let deployed =
+            Deployed { description: prepared.description.clone(), url: None, services: Vec::new() };
         if prepared.unchanged {
             return Ok(deployed);
         }
@@ -307,6 +304,24 @@ impl Deployer for EcsDeployer {
             self.ecs.call("DeregisterTaskDefinition", &input).await?;
         }
         Ok(())
+    }
+}
+
+/// One release for several services. `repositories` is that of each image, as in [`EcsConfig`].
+pub fn together(
+    deployers: Vec<EcsDeployer>,
+    repositories: BTreeMap<String, Repository>,
+) -> Several<EcsDeployer> {
+    let named = deployers.into_iter().map(|deployer| (deployer.name(), deployer));
+    Several::new("ecs services", named.collect(), repositories)
+}
+
+#[async_trait]
+impl TakeBack for EcsDeployer {
+    async fn take_back(&self, prepared: &Prepared, running: &Running, progress: &Reporter) -> Result<()> {
+        let ready: Ready = handle(Some(&prepared.handle))?;
+        let before: Before = handle(running.handle.as_deref())?;
+        self.back_from(&ready.revision, &before.good, progress).await
     }
 }
 

@@ -226,8 +226,8 @@ impl TaskDefinition {
     }
 }
 
-/// Whether the container runs the image `name`, which is in `repository`.
-fn runs(container: Container<'_>, name: &str, repository: Option<&Repository>) -> bool {
+/// Whether the container runs the image `name`, which is in `repository`: it has its name, or an image from there.
+pub fn runs(container: Container<'_>, name: &str, repository: Option<&Repository>) -> bool {
     if container.name == name {
         return true;
     }

@@ -10,13 +10,13 @@ use futures_util::try_join;
 use super::bases::{self, ReadyBase};
 use super::{Parts, source};
 use crate::base::layout;
-use crate::config::Config;
-use crate::deploy::Running;
+use crate::config::{Config, OnceConfig};
+use crate::deploy::{Deployer, Running};
 use crate::digest::Digest;
 use crate::engine::Logins;
 use crate::error::{Error, Result};
 use crate::image::reference::Repository;
-use crate::plan::{self, Observed, PlannedDeploy, Request, Start, Until};
+use crate::plan::{self, Observed, PlannedDeploy, PlannedService, Request, Start, Until};
 use crate::registry::Registry;
 use crate::secret::SecretSet;
 
@@ -82,11 +82,7 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
         }
     }
     let planned_deploy = match (&parts.deployer, &running) {
-        (Some(deployer), Some(running)) => Some(PlannedDeploy {
-            target: deployer.describe(),
-            running: running.description.clone(),
-            once: plan::once_words(&once),
-        }),
+        (Some(deployer), Some(running)) => Some(planned_deploy(deployer.as_ref(), running, &once)),
         _ => None,
     };
     let mut logins = Logins::new();
@@ -106,6 +102,20 @@ pub(super) async fn observe(parts: &Parts, request: &Request) -> Result<(Observe
     let observed =
         Observed { source, secrets: versions, bases: planned_bases, repositories, running: planned_deploy };
     Ok((observed, Seen { secrets, bases: ready, logins, running, platform }))
+}
+
+/// The deployment in the words of a plan.
+pub fn planned_deploy(deployer: &dyn Deployer, running: &Running, once: &[OnceConfig]) -> PlannedDeploy {
+    let services = running.services.iter().map(|service| PlannedService {
+        target: service.target.clone(),
+        running: service.description.clone(),
+    });
+    PlannedDeploy {
+        target: deployer.describe(),
+        running: running.description.clone(),
+        services: services.collect(),
+        once: plan::once_words(once),
+    }
 }
 
 /// What runs on the daemon is built for it.

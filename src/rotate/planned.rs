@@ -81,9 +81,7 @@ impl fmt::Display for RotatePlan {
         }
         let changed = self.images.iter().any(|image| image.from != image.to);
         match &self.deploy {
-            Some(deploy) if changed => {
-                writeln!(f, "  deploy {} (runs now: {})", deploy.target, deploy.running)
-            }
+            Some(deploy) if changed => write!(f, "{deploy}"),
             _ => Ok(()),
         }
     }

@@ -93,11 +93,23 @@ fn mistakes_are_told_with_their_place_and_the_way_out() {
         ),
         (
             "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = [\"web\", \"web\"]",
-            "the service \"web\" is named twice @4:11",
+            "the service \"web\" is named twice @4:19",
+        ),
+        (
+            "project = \"shop\"\n[env.live.deploy]\ntarget = \"ecs\"\nservice = [\"web\", \"arn:aws:ecs:eu-west-1:0:service/shop/web\"]",
+            "the service \"web\" is named twice @4:19 each is switched once, in the order of the list",
+        ),
+        (
+            "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = [\"web\", \"\"]",
+            "a service has a name @4:19",
+        ),
+        (
+            "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = [\"web\", 1]",
+            "invalid type: integer `1`, expected a string @4:19",
         ),
         (
             "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\nservice = 1",
-            "a service's name, or a list of names, is wanted @4:11",
+            "invalid type: integer `1`, expected a service's name, or a list of names @4:11",
         ),
         (
             "project = \"shop\"\n[build]\ncompression = \"zst\"",
@@ -174,6 +186,21 @@ fn a_typo_in_an_environment_that_is_not_in_use_is_found() {
 fn an_unknown_environment_is_told_with_the_nearest() {
     let error = parse(FULL, Some("prodution")).map(|_| ()).unwrap_err();
     assert_eq!(error.help_text(), Some("did you mean \"production\"?"));
+}
+
+#[test]
+fn one_service_and_a_list_of_them_keep_their_order() {
+    for (written, names) in
+        [("\"web\"", vec!["web"]), ("[\"web\", \"${WORKER}\", \"beat\"]", vec!["web", "worker", "beat"])]
+    {
+        let text = format!(
+            "project = \"shop\"\n[deploy]\ntarget = \"ecs\"\ncluster = \"shop\"\nservice = {written}"
+        );
+        let worker = |name: &str| (name == "WORKER").then(|| "worker".to_owned());
+        let config = Config::parse("/site".into(), &text, None, &worker).unwrap();
+        let services = config.written.deploy.unwrap().service.unwrap();
+        assert_eq!(services.names().collect::<Vec<_>>(), names);
+    }
 }
 
 #[test]

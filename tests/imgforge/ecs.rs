@@ -20,6 +20,8 @@ mod failing;
 mod observing;
 mod once;
 mod rolling;
+mod several;
+mod several_failing;
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 

@@ -19,7 +19,7 @@ const EVENTS_TOLD: usize = 4;
 
 /// How a deployment ended, or that it did not.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     Good,
     /// It failed, and ECS put the old revision back.
     RolledBack(String),
@@ -39,7 +39,7 @@ enum Sight {
 }
 
 /// A deployment that is followed.
-struct Followed<'a> {
+pub(super) struct Followed<'a> {
     deployment: Deployment,
     /// The revision that ran before.
     good: &'a str,
@@ -110,53 +110,12 @@ impl EcsDeployer {
         Err(with_causes(error, causes))
     }
 
-    /// Goes back to `good` from a deployment that went well, because one that belongs to it did not.
-    pub(super) async fn return_to(&self, good: &str, progress: &Reporter) -> Result<()> {
-        let name = short_name(good);
-        let task = progress.task(self.name(), format!("go back to revision {name}"));
-        let (service, deployment) = self.update_service(good).await?;
-        let mut followed = Followed::new(&service, deployment, good);
-        match self.follow(&mut followed, &task, progress).await? {
-            End::Good => {
-                task.done(format!("revision {name} runs"));
-                Ok(())
-            }
-            end => Err(Error::failed(format!("the way back to revision {name} ended otherwise: {end:?}"))
-                .help(self.by_hand(good))),
-        }
-    }
-
-    /// The way back where ECS does not take it by itself. A second deployment, on purpose.
-    async fn go_back(&self, failed: Error, good: &str, task: &Work, progress: &Reporter) -> Error {
-        let name = short_name(good);
-        progress.warning(format!("{failed}: going back to revision {name}"));
-        let stays = |kind: Kind, why: String| {
-            Error::new(kind, format!("{why} on the way back to revision {name}")).help(self.by_hand(good))
-        };
-        let (service, deployment) = match self.update_service(good).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                progress.warning(format!("cannot go back: {error}"));
-                return stays(error.kind(), format!("{failed}, and UpdateService failed ({error})"))
-                    .because(failed);
-            }
-        };
-        let mut followed = Followed::new(&service, deployment, good);
-        match self.follow(&mut followed, task, progress).await {
-            Ok(End::Good) => {
-                Error::new(Kind::RolledBack, format!("{failed}; the service is back on revision {name}"))
-                    .help("the service runs as before: mend the cause, run this again")
-                    .because(failed)
-            }
-            Ok(End::TimedOut) => stays(Kind::TimedOut, format!("{failed}, and time ran out")).because(failed),
-            Ok(end) => {
-                stays(Kind::Failed, format!("{failed}, and it failed again ({end:?})")).because(failed)
-            }
-            Err(error) => stays(error.kind(), format!("{failed}, and {error}")).because(failed),
-        }
-    }
-
-    async fn follow(&self, followed: &mut Followed<'_>, task: &Work, progress: &Reporter) -> Result<End> {
+    pub(super) async fn follow(
+        &self,
+        followed: &mut Followed<'_>,
+        task: &Work,
+        progress: &Reporter,
+    ) -> Result<End> {
         let mut ticker = self.ticker();
         loop {
             match self.see(followed, progress).await {
@@ -278,7 +237,7 @@ fn is_not_offered(error: &ApiError) -> bool {
 
 impl<'a> Followed<'a> {
     /// Events that UpdateService's answer holds are old ones.
-    fn new(service: &Service, deployment: Deployment, good: &'a str) -> Self {
+    pub(super) fn new(service: &Service, deployment: Deployment, good: &'a str) -> Self {
         Followed {
             deployment,
             good,

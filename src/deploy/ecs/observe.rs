@@ -8,49 +8,37 @@ use super::errors::reasons;
 use super::{Before, EcsDeployer};
 use crate::config::{OnceConfig, Strategy, nearest};
 use crate::deploy::Running;
-use crate::deploy::taskdef::{TaskDefinition, short_name};
+use crate::deploy::taskdef::short_name;
 use crate::error::{Error, Result};
 
 impl EcsDeployer {
     pub(super) async fn look(&self, images: &[String], once: &[OnceConfig]) -> Result<Running> {
-        let (running, live) = self.what_runs().await?;
-        for image in images {
-            self.require_image(&live, image)?;
-        }
-        for task in once {
-            live.require_container(&task.container, &format!("once-task {:?}", task.name))?;
-        }
-        Ok(running)
-    }
-
-    /// The service as it runs, with its task definition, whatever images and containers that has.
-    pub(super) async fn what_runs(&self) -> Result<(Running, TaskDefinition)> {
         if self.config.strategy == Some(Strategy::BlueGreen) {
             return Err(Error::refused("this version of imgforge cannot make a blue-green switch on ECS")
                 .help("leave `strategy` out of [deploy], or set it to \"rolling\""));
         }
         let service = self.find_service().await.map_err(Error::before_any_change)?;
         self.can_deploy(&service)?;
-        self.look_closer(&service).await.map_err(Error::before_any_change)
+        self.look_closer(&service, images, once).await.map_err(Error::before_any_change)
     }
 
-    /// Whether a container of `definition` runs the image called `image`.
-    pub(super) fn require_image(&self, definition: &TaskDefinition, image: &str) -> Result<()> {
-        definition.require_image(image, self.config.repositories.get(image))
-    }
-
-    /// The images of imgforge.toml that containers of `definition` run.
-    pub(super) fn images_of(&self, definition: &TaskDefinition) -> Vec<String> {
-        let images = self.config.repositories.keys();
-        images.filter(|image| self.require_image(definition, image).is_ok()).cloned().collect()
-    }
-
-    async fn look_closer(&self, service: &Service) -> Result<(Running, TaskDefinition)> {
+    async fn look_closer(
+        &self,
+        service: &Service,
+        images: &[String],
+        once: &[OnceConfig],
+    ) -> Result<Running> {
         let primary = service.primary().ok_or_else(|| {
             Error::refused(format!("service {} has no deployment yet", self.name()))
                 .help("create the service with a first task definition; imgforge only changes its images")
         })?;
         let live = self.task_definition(&primary.task_definition).await?;
+        for image in images {
+            live.require_image(image, self.config.repositories.get(image))?;
+        }
+        for task in once {
+            live.require_container(&task.container, &format!("once-task {:?}", task.name))?;
+        }
         let mut description = format!("revision {}", short_name(&primary.task_definition));
         let good = if primary.is("FAILED") {
             let good = self.last_good(service).await?;
@@ -68,10 +56,11 @@ impl EcsDeployer {
                 Some((image.clone(), live.reference_of(image, repository)?))
             });
         let images = images.collect();
-        let before = Before { live: primary.task_definition.clone(), good };
+        let live = primary.task_definition.clone();
+        let before = Before { live, good, failed: primary.is("FAILED") };
         let handle = Some(json!(before).to_string());
-        let running = Running { description, containers: containers.collect(), images, handle };
-        Ok((running, live))
+        let services = Vec::new();
+        Ok(Running { description, containers: containers.collect(), services, images, handle })
     }
 
     /// The service as it is. Missing or deleted ones are refused.

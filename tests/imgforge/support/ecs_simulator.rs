@@ -27,6 +27,27 @@ pub const ACCOUNT: &str = "123456789012";
 pub const REGION: &str = "eu-west-1";
 const SECRET: &str = "a-simulated-secret-key";
 
+/// The services `web` (with nginx beside it), `worker` and `beat`, each with its own containers of a task definition and a
+/// revision of its own.
+pub fn apart(definition: &Value) -> Vec<(&'static str, Value)> {
+    let services: [(_, &[&str]); 3] =
+        [("web", &["web", "nginx"]), ("worker", &["worker"]), ("beat", &["beat"])];
+    let own = services.into_iter().zip([41, 11, 7]).map(|((name, containers), revision)| {
+        let mut own = definition.clone();
+        let family = format!("shop-{name}");
+        let task = &mut own["taskDefinition"];
+        task["taskDefinitionArn"] =
+            json!(format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/{family}:{revision}"));
+        task["family"] = json!(family);
+        task["revision"] = json!(revision);
+        let list = task["containerDefinitions"].as_array_mut().expect("containers");
+        list.retain(|at| containers.iter().any(|name| at["name"] == *name));
+        assert_eq!(list.len(), containers.len());
+        (name, own)
+    });
+    own.collect()
+}
+
 /// What the simulator answers instead of doing what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -57,10 +78,10 @@ pub type Answer = Result<Value, Refusal>;
 pub struct World {
     /// DescribeTaskDefinition's answers, by ARN.
     pub definitions: BTreeMap<String, Value>,
-    /// The one that most tests are about.
+    /// The service `web`.
     pub service: service::ServiceState,
-    /// Its neighbours, by name.
-    pub others: BTreeMap<&'static str, service::ServiceState>,
+    /// Those beside it.
+    pub others: Vec<service::ServiceState>,
     pub tasks: tasks::TaskState,
     /// Every request that was signed well, in order.
     pub requests: Vec<(String, Value)>,
@@ -85,11 +106,22 @@ impl EcsSimulator {
 
     /// The same with another task definition, as DescribeTaskDefinition would answer it.
     pub async fn start_with(definition: Value) -> Self {
-        let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned();
+        Self::start_several(vec![("web", definition)]).await
+    }
+
+    /// Cluster `shop` with these services, the first of them `web`.
+    pub async fn start_several(services: Vec<(&'static str, Value)>) -> Self {
+        let arn = |definition: &Value| {
+            definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned()
+        };
+        let states = services.iter().zip(0..);
+        let mut states: Vec<service::ServiceState> = states
+            .map(|((name, definition), at)| service::ServiceState::new(name, &arn(definition), at))
+            .collect();
         let world = Arc::new(Mutex::new(World {
-            service: service::ServiceState::at("web", &arn),
-            others: BTreeMap::new(),
-            definitions: BTreeMap::from([(arn, definition)]),
+            service: states.remove(0),
+            others: states,
+            definitions: services.into_iter().map(|(_, at)| (arn(&at), at)).collect(),
             tasks: tasks::TaskState::default(),
             requests: Vec::new(),
             faults: Vec::new(),
@@ -106,11 +138,12 @@ impl EcsSimulator {
     /// One more service of the cluster, with a task definition of its own, one task of which is enough.
     pub fn add_service(&self, name: &'static str, definition: Value) {
         let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned();
-        let mut service = service::ServiceState::at(name, &arn);
-        service.desired = 1;
         let mut world = self.world();
+        let at = world.others.len() as u64 + 1;
+        let mut service = service::ServiceState::new(name, &arn, at);
+        service.desired = 1;
         world.definitions.insert(arn, definition);
-        world.others.insert(name, service);
+        world.others.push(service);
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
@@ -162,19 +195,17 @@ impl EcsSimulator {
         of_action.map(|(_, input)| input.clone()).collect()
     }
 
-    /// The revision (`shop:42`) that the service is at.
+    /// The revision (`shop:42`) that the service `web` is at.
     pub fn revision(&self) -> String {
-        short(&self.world().service)
+        self.revision_of("web")
     }
 
-    /// The same of a neighbour.
+    /// The revision that a service is at.
     pub fn revision_of(&self, service: &str) -> String {
-        short(&self.world().others[service])
+        let mut world = self.world();
+        let arn = &world.service_mut(service).primary().revision;
+        arn.rsplit('/').next().unwrap_or_default().to_owned()
     }
-}
-
-fn short(service: &service::ServiceState) -> String {
-    service.primary().revision.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 impl Drop for EcsSimulator {
@@ -237,18 +268,7 @@ fn error(refused: Refusal) -> Response {
 }
 
 impl World {
-    /// A request about a neighbour is answered with that one in the place of the service.
     fn answer(&mut self, action: &str, input: &Value) -> Answer {
-        let neighbour = service::named(input).and_then(|name| self.others.remove_entry(name));
-        let Some((name, neighbour)) = neighbour else { return self.answer_of_one(action, input) };
-        let service = std::mem::replace(&mut self.service, neighbour);
-        let answer = self.answer_of_one(action, input);
-        let neighbour = std::mem::replace(&mut self.service, service);
-        self.others.insert(name, neighbour);
-        answer
-    }
-
-    fn answer_of_one(&mut self, action: &str, input: &Value) -> Answer {
         match action {
             "DescribeTaskDefinition" => self.describe_task_definition(input),
             "RegisterTaskDefinition" => self.register_task_definition(input),

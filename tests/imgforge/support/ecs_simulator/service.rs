@@ -1,4 +1,4 @@
-//! The service, its deployments, and how they go.
+//! The services, their deployments, and how they go.
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub enum Breaker {
     Off,
     Stops,
     RollsBack,
+    /// It rolls back, and that fails, too.
+    RollsBackInVain,
 }
 
 /// What becomes of ListServiceDeployments.
@@ -61,6 +63,8 @@ pub struct ServiceState {
     /// The newest first.
     pub deployments: Vec<Deployment>,
     pub events: Vec<(String, String)>,
+    /// Whether the caller may not update this one.
+    pub denied: bool,
     /// A revision that somebody else deploys while ours is under way.
     pub rival: Option<String>,
     good: Vec<String>,
@@ -68,7 +72,8 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    pub fn at(name: &'static str, revision: &str) -> Self {
+    /// The `at`th service of the account.
+    pub fn new(name: &'static str, revision: &str, at: u64) -> Self {
         let mut service = ServiceState {
             name,
             status: "ACTIVE",
@@ -81,19 +86,26 @@ impl ServiceState {
             fate: Fate::Healthy,
             deployments: Vec::new(),
             events: Vec::new(),
+            denied: false,
             rival: None,
             good: vec![revision.to_owned()],
-            next: 4_980_306_466_373_577_095,
+            // No two deployments have one number.
+            next: 4_980_306_466_373_577_095 + at * 1_000_000,
         };
         service.begin(revision, Some("SUCCESSFUL"), None);
         service.deployments[0].rollout = "COMPLETED";
         service.deployments[0].running = 2;
-        service.event("(service web) has reached a steady state.");
+        service.event("has reached a steady state.");
         service
     }
 
     pub fn primary(&self) -> &Deployment {
         self.deployments.iter().find(|deployment| deployment.primary).expect("there is always one")
+    }
+
+    /// From now on every revision fares as `fate` says, those that ran well before, too.
+    pub fn forget_good(&mut self) {
+        self.good.clear();
     }
 
     /// Somebody else's UpdateService.
@@ -121,7 +133,7 @@ impl ServiceState {
 
     fn event(&mut self, message: &str) {
         let id = format!("event-{}", self.events.len());
-        self.events.insert(0, (id, message.to_owned()));
+        self.events.insert(0, (id, format!("(service {}) {message}", self.name)));
     }
 
     /// One look's worth of time passes. Gives the revision of a task that failed meanwhile.
@@ -163,14 +175,14 @@ impl ServiceState {
                     }
                 }
                 self.good.push(revision);
-                self.event("(service web) has reached a steady state.");
+                self.event("has reached a steady state.");
                 None
             }
             Fate::NeverPlaced => {
                 primary.pending = desired;
                 if primary.looks == 1 {
                     self.event(
-                        "(service web) was unable to place a task because no container instance met all of its \
+                        "was unable to place a task because no container instance met all of its \
                          requirements.",
                     );
                 }
@@ -187,11 +199,15 @@ impl ServiceState {
                     } else {
                         primary.status = Some("ROLLBACK_IN_PROGRESS");
                         let back = self.good.last().expect("one ran").clone();
-                        self.event("(service web) (deployment) deployment failed: tasks failed to start.");
+                        self.event("(deployment) deployment failed: tasks failed to start.");
                         self.begin(&back, None, Some(number));
+                        if breaker == Breaker::RollsBackInVain {
+                            self.deployments[0].rollout = "FAILED";
+                            self.deployments[1].status = Some("ROLLBACK_FAILED");
+                        }
                     }
                 } else {
-                    self.event("(service web) has started 1 tasks: (task).");
+                    self.event("has started 1 tasks: (task).");
                 }
                 Some(revision)
             }
@@ -231,7 +247,7 @@ impl ServiceState {
             "deploymentConfiguration": {
                 "deploymentCircuitBreaker": {
                     "enable": self.breaker != Breaker::Off,
-                    "rollback": self.breaker == Breaker::RollsBack,
+                    "rollback": matches!(self.breaker, Breaker::RollsBack | Breaker::RollsBackInVain),
                 },
                 "strategy": self.strategy,
             },
@@ -244,12 +260,22 @@ impl ServiceState {
         })
     }
 
+    /// Its id is not the deployment's number, as at AWS.
+    fn deployment_arn(&self, at: &Deployment) -> String {
+        let (name, number) = (self.name, at.number);
+        format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-deployment/shop/{name}/id-of-{number:x}")
+    }
+
+    fn revision_arn(&self, at: &Deployment) -> String {
+        format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-revision/shop/{}/{}", self.name, at.number)
+    }
+
     fn service_deployment(&self, at: &Deployment) -> Value {
         let rollback = (at.status.is_some_and(|status| status.starts_with("ROLLBACK")))
             .then(|| json!({"reason": at.reason, "startedAt": 1.5}));
         json!({
-            "serviceDeploymentArn": deployment_arn(self.name, at.number),
-            "targetServiceRevisionArn": revision_arn(self.name, at.number),
+            "serviceDeploymentArn": self.deployment_arn(at),
+            "targetServiceRevisionArn": self.revision_arn(at),
             "status": at.status.map(|status| match (status, at.rollout) {
                 ("PENDING", "IN_PROGRESS") if at.looks > 1 => "IN_PROGRESS",
                 (status, _) => status,
@@ -261,27 +287,6 @@ impl ServiceState {
     }
 }
 
-/// Its id is not the deployment's number, as at AWS.
-fn deployment_arn(service: &str, number: u64) -> String {
-    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-deployment/shop/{service}/id-of-{number:x}")
-}
-
-fn revision_arn(service: &str, number: u64) -> String {
-    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-revision/shop/{service}/{number}")
-}
-
-/// The service that a request is about: by name, or by the ARN of something that belongs to it.
-pub(super) fn named(input: &Value) -> Option<&str> {
-    let lists = ["services", "serviceDeploymentArns", "serviceRevisionArns"];
-    let listed = lists.iter().find_map(|list| input[list][0].as_str());
-    let name = input["service"].as_str().or(listed)?;
-    let parts: Vec<&str> = name.split('/').collect();
-    match parts.as_slice() {
-        [_, _, service, ..] => Some(service),
-        _ => Some(name),
-    }
-}
-
 impl World {
     fn in_cluster(input: &Value) -> Result<(), super::Refusal> {
         match input["cluster"].as_str() {
@@ -290,26 +295,46 @@ impl World {
         }
     }
 
+    fn services(&self) -> impl Iterator<Item = &ServiceState> {
+        std::iter::once(&self.service).chain(&self.others)
+    }
+
+    /// By name or ARN.
+    fn find_service(&mut self, name: &Value) -> Option<&mut ServiceState> {
+        let name = name.as_str().unwrap_or_default().rsplit('/').next();
+        std::iter::once(&mut self.service).chain(&mut self.others).find(|service| Some(service.name) == name)
+    }
+
+    /// The same for a test, which knows that it is there.
+    pub fn service_mut(&mut self, name: &str) -> &mut ServiceState {
+        self.find_service(&json!(name)).expect("there is such a service")
+    }
+
     pub(super) fn list_services(&self, input: &Value) -> Answer {
         Self::in_cluster(input)?;
         let arn = |name: &str| format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service/shop/{name}");
         match input["nextToken"].as_str() {
             None => Ok(json!({"serviceArns": [arn("reports")], "nextToken": "page-2"})),
-            Some(_) => Ok(json!({"serviceArns": [arn(self.service.name)]})),
+            Some(_) => {
+                let arns: Vec<String> = self.services().map(|service| arn(service.name)).collect();
+                Ok(json!({"serviceArns": arns}))
+            }
         }
     }
 
     pub(super) fn describe_services(&mut self, input: &Value) -> Answer {
         Self::in_cluster(input)?;
-        let name = input["services"][0].as_str().unwrap_or_default();
-        if name.rsplit('/').next() != Some(self.service.name) {
+        let Some(service) = self.find_service(&input["services"][0]) else {
+            let name = input["services"][0].as_str().unwrap_or_default();
             let arn = format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service/shop/{name}");
             return Ok(json!({"services": [], "failures": [{"arn": arn, "reason": "MISSING"}]}));
+        };
+        let failed = service.pass();
+        let (name, described) = (service.name, service.describe());
+        if let Some(revision) = failed {
+            self.tasks.stopped.push(Stopped { service: name, revision, exit_code: 1 });
         }
-        if let Some(revision) = self.service.pass() {
-            self.tasks.stopped.push(Stopped { revision, exit_code: 1 });
-        }
-        Ok(json!({"services": [self.service.describe()], "failures": []}))
+        Ok(json!({"services": [described], "failures": []}))
     }
 
     pub(super) fn update_service(&mut self, input: &Value) -> Answer {
@@ -319,16 +344,23 @@ impl World {
             return Err(refusal("ClientException", "TaskDefinition is inactive"));
         }
         let arn = definition["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned();
-        // To the revision where the service is already: no new deployment.
-        if self.service.primary().revision != arn {
-            self.service.begin(&arn, Some("PENDING"), None);
+        let service = self.find_service(&input["service"]);
+        let service = service.ok_or_else(|| refusal("ServiceNotFoundException", "Service not found."))?;
+        if service.denied {
+            return Err(refusal("AccessDeniedException", "not authorized to perform: ecs:UpdateService"));
         }
-        Ok(json!({"service": self.service.describe()}))
+        // To the revision where the service is already: no new deployment.
+        if service.primary().revision != arn {
+            service.begin(&arn, Some("PENDING"), None);
+        }
+        Ok(json!({"service": service.describe()}))
     }
 
-    pub(super) fn list_service_deployments(&self, input: &Value) -> Answer {
+    pub(super) fn list_service_deployments(&mut self, input: &Value) -> Answer {
         Self::in_cluster(input)?;
-        if self.service.listing == Listing::Unsupported {
+        let service = self.find_service(&input["service"]);
+        let service = service.ok_or_else(|| refusal("ServiceNotFoundException", "Service not found."))?;
+        if service.listing == Listing::Unsupported {
             return Err(refusal("UnsupportedFeatureException", "Not supported in this region."));
         }
         // The first page is empty and goes on, as pages of filtered lists may be.
@@ -337,31 +369,29 @@ impl World {
         }
         let wanted = input["status"].as_array();
         // It is listed only after a while.
-        let listed = self.service.deployments.iter().filter(|at| at.status.is_some());
-        let listed = listed.filter(|at| at.looks != 1).map(|at| self.service.service_deployment(at));
+        let listed = service.deployments.iter().filter(|at| at.status.is_some());
+        let listed = listed.filter(|at| at.looks != 1).map(|at| service.service_deployment(at));
         let listed = listed.filter(|at| wanted.is_none_or(|wanted| wanted.contains(&at["status"])));
         Ok(json!({"serviceDeployments": listed.collect::<Vec<_>>()}))
     }
 
+    fn deployments(&self) -> impl Iterator<Item = (&ServiceState, &Deployment)> {
+        self.services().flat_map(|service| service.deployments.iter().map(move |at| (service, at)))
+    }
+
     pub(super) fn describe_service_deployments(&self, input: &Value) -> Answer {
         let wanted = input["serviceDeploymentArns"].as_array().cloned().unwrap_or_default();
-        let found = self
-            .service
-            .deployments
-            .iter()
-            .filter(|at| wanted.contains(&json!(deployment_arn(self.service.name, at.number))));
-        let found: Vec<Value> = found.map(|at| self.service.service_deployment(at)).collect();
+        let found =
+            self.deployments().filter(|(service, at)| wanted.contains(&json!(service.deployment_arn(at))));
+        let found: Vec<Value> = found.map(|(service, at)| service.service_deployment(at)).collect();
         Ok(json!({"serviceDeployments": found, "failures": []}))
     }
 
     pub(super) fn describe_service_revisions(&self, input: &Value) -> Answer {
         let wanted = input["serviceRevisionArns"].as_array().cloned().unwrap_or_default();
-        let found = self
-            .service
-            .deployments
-            .iter()
-            .filter(|at| wanted.contains(&json!(revision_arn(self.service.name, at.number))));
-        let found: Vec<Value> = found.map(|at| json!({"taskDefinition": at.revision})).collect();
+        let found =
+            self.deployments().filter(|(service, at)| wanted.contains(&json!(service.revision_arn(at))));
+        let found: Vec<Value> = found.map(|(_, at)| json!({"taskDefinition": at.revision})).collect();
         Ok(json!({"serviceRevisions": found, "failures": []}))
     }
 }

@@ -31,6 +31,7 @@ pub struct Ran {
 /// A task of the service that ended.
 #[derive(Debug, Clone)]
 pub struct Stopped {
+    pub service: &'static str,
     pub revision: String,
     pub exit_code: i64,
 }
@@ -172,7 +173,11 @@ impl World {
                 let ran = self.tasks.ran.iter().filter(|ran| ran.input["startedBy"] == by);
                 ran.filter(|ran| ran.status() != "STOPPED").map(Ran::arn).collect()
             }
-            (None, Some("STOPPED")) => (0..self.tasks.stopped.len()).map(stopped_arn).collect(),
+            (None, Some("STOPPED")) => {
+                let stopped = self.tasks.stopped.iter().enumerate();
+                let of_service = stopped.filter(|(_, stopped)| input["serviceName"] == stopped.service);
+                of_service.map(|(at, _)| stopped_arn(at)).collect()
+            }
             _ => Vec::new(),
         };
         Ok(json!({"taskArns": arns}))
@@ -190,13 +195,18 @@ impl World {
         for arn in wanted {
             let stopped = self.tasks.stopped.iter().enumerate().find(|(at, _)| stopped_arn(*at) == arn);
             if let Some((at, stopped)) = stopped {
+                // The first container is what ended it.
+                let names = self.containers(&stopped.revision).into_iter().enumerate();
+                let containers = names.map(|(number, name)| {
+                    json!({"name": name, "exitCode": if number == 0 { stopped.exit_code } else { 0 }})
+                });
                 found.push(json!({
                     "taskArn": stopped_arn(at),
                     "taskDefinitionArn": stopped.revision,
-                    "group": "service:web",
+                    "group": format!("service:{}", stopped.service),
                     "lastStatus": "STOPPED",
                     "stoppedReason": "Essential container in task exited",
-                    "containers": [{"name": "web", "exitCode": stopped.exit_code}, {"name": "nginx", "exitCode": 0}],
+                    "containers": containers.collect::<Vec<_>>(),
                 }));
                 continue;
             }
@@ -237,7 +247,7 @@ impl World {
                 }
                 _ => return Err(missing()),
             }
-        } else if stream.starts_with("shop/web/stopped-") {
+        } else if stream.starts_with("shop/") && stream.contains("/stopped-") {
             lines.extend([
                 "Traceback (most recent call last):",
                 "ModuleNotFoundError: No module named 'shop'",
