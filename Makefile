@@ -4,9 +4,9 @@
 demo:
 	scripts/demo
 
-# The data of the site goes too.
+# The data of the shop go too.
 demo-down:
-	target/release/imgforge -C fixtures/shop down --volumes
+	target/release/imgforge -C target/demo/shop down --volumes
 
 test:
 	scripts/test
@@ -20,6 +20,7 @@ bench:
 	scripts/setup bench </dev/null
 	bench/peers
 	cargo build --release --locked
+	target/release/imgforge -C fixtures/page build
 	bench/overhead.py $(BENCH)
 	bench/rotate.py $(BENCH)
 	bench/rotate.py --storage memory $(BENCH)
