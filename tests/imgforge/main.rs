@@ -17,4 +17,5 @@ mod release;
 mod rotate;
 mod secrets;
 mod site;
+mod stack;
 mod support;
