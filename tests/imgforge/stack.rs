@@ -1,6 +1,7 @@
 //! The CloudFormation template: what it makes, how an update leaves a release alone, and that its policy is exact.
 
 mod account;
+mod boot;
 mod exact;
 mod made;
 mod update;

@@ -47,7 +47,8 @@ pub struct Account {
 impl Account {
     /// After `create-stack`: nothing is released.
     pub fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let moto = Moto::start();
         let stack = Stack::create(&moto.url, "shop", &PARAMETERS);
         let registry = OciRegistry::basic("AWS", &password());
@@ -55,7 +56,8 @@ impl Account {
         let images = runtime.block_on(Recorder::before(&registry.host));
         // The registry's host is not ECR's own, here as for imgforge (IMGFORGE_ECR_REGISTRY).
         let definitions = stack.state["definitions"].to_string();
-        let definitions = definitions.replace(&format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"), &images.host);
+        let definitions =
+            definitions.replace(&format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"), &images.host);
         let mut definitions: Value = serde_json::from_str(&definitions).unwrap();
         let ecs = runtime.block_on(EcsSimulator::start_with(definitions["WebDefinition"].take()));
         ecs.world().service.desired = 1;

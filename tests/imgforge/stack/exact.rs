@@ -10,8 +10,11 @@ use crate::support::stack::Stack;
 
 /// Actions that IAM cannot bind to a resource. Those of the second line are bound to the cluster by a condition.
 const ON_EVERYTHING: [&str; 5] = [
-    "ecr:GetAuthorizationToken", "ecs:DeregisterTaskDefinition", "ecs:DescribeTaskDefinition",
-    "ecs:ListServices", "ecs:ListTasks",
+    "ecr:GetAuthorizationToken",
+    "ecs:DeregisterTaskDefinition",
+    "ecs:DescribeTaskDefinition",
+    "ecs:ListServices",
+    "ecs:ListTasks",
 ];
 
 /// Every command that asks AWS for something.
@@ -75,12 +78,17 @@ fn used() -> Vec<Account> {
                 account
             })
         });
-        all.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        all.into_iter()
+            .map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 
 fn told(calls: impl IntoIterator<Item = Call>) -> String {
-    calls.into_iter().map(|call| format!("\n  {} on {} {:?}", call.action, call.resource, call.context)).collect()
+    calls
+        .into_iter()
+        .map(|call| format!("\n  {} on {} {:?}", call.action, call.resource, call.context))
+        .collect()
 }
 
 #[test]

@@ -20,8 +20,10 @@ fn cfn_lint_finds_nothing_and_cloudformation_takes_it_without_a_bucket() {
     // CreateStack API reference, TemplateBody.
     assert!(text.len() <= 51_200, "{} bytes", text.len());
     // CloudFormation user guide, "Template format": aliases are not read.
-    let anchor = |line: &&str| line.split_whitespace().any(|word| word.len() > 1 && word.starts_with(['&', '*']));
-    let anchors: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).filter(anchor).collect();
+    let anchor =
+        |line: &&str| line.split_whitespace().any(|word| word.len() > 1 && word.starts_with(['&', '*']));
+    let anchors: Vec<&str> =
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).filter(anchor).collect();
     assert!(anchors.is_empty(), "{anchors:?}");
     // Both would be read as a part of a template, and so must not be in it: `imgforge init` writes it as it is.
     assert!(!text.contains("{{ ") && !text.contains("{%"));
@@ -32,9 +34,13 @@ fn every_parameter_is_in_one_group_and_only_what_nobody_can_guess_has_no_default
     let moto = Moto::start();
     let stack = Stack::create(&moto.url, "shop", &PARAMETERS);
     let template = &stack.state["template"];
-    let groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"].as_array().unwrap();
-    let mut grouped: Vec<&str> =
-        groups.iter().flat_map(|group| group["Parameters"].as_array().unwrap()).map(|name| name.as_str().unwrap()).collect();
+    let groups =
+        template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"].as_array().unwrap();
+    let mut grouped: Vec<&str> = groups
+        .iter()
+        .flat_map(|group| group["Parameters"].as_array().unwrap())
+        .map(|name| name.as_str().unwrap())
+        .collect();
     grouped.sort_unstable();
     let parameters = template["Parameters"].as_object().unwrap();
     let mut names: Vec<&str> = parameters.keys().map(String::as_str).collect();
@@ -79,7 +85,8 @@ async fn buckets_are_closed_and_files_are_open_to_the_vpcs_endpoint_alone() {
     assert!(!files.allows(&inside(anyone("s3:GetObject", "backup.sql"))), "another folder");
     assert!(!files.allows(&inside(anyone("s3:PutObject", "media/a"))), "to write");
     assert!(!files.allows(&inside(anyone("s3:GetObject", "media/a")).with("aws:SecureTransport", "false")));
-    let list = Call::new("s3:ListBucket", format!("arn:aws:s3:::{media}")).with("aws:SecureTransport", "true");
+    let list =
+        Call::new("s3:ListBucket", format!("arn:aws:s3:::{media}")).with("aws:SecureTransport", "true");
     assert!(!files.allows(&inside(list)));
     // Nobody who has no permission of his own, by any way.
     let secret = Call::new("s3:GetObject", format!("arn:aws:s3:::{BUCKET}/ecs.config"));
@@ -99,7 +106,8 @@ fn instances_read_two_secret_files_and_the_site_its_own_files() {
         assert!(!instance.allows(&secret("s3:GetObject", key)), "{key}");
     }
     assert!(!instance.allows(&secret("s3:PutObject", "ecs.config")));
-    let list = |prefix: &str| Call::new("s3:ListBucket", format!("arn:aws:s3:::{BUCKET}")).with("s3:prefix", prefix);
+    let list =
+        |prefix: &str| Call::new("s3:ListBucket", format!("arn:aws:s3:::{BUCKET}")).with("s3:prefix", prefix);
     assert!(instance.allows(&list("ecs.config")));
     assert!(!instance.allows(&list("")));
     assert_eq!(instance.actions(), ["s3:GetObject", "s3:ListBucket"].map(String::from).into());
@@ -108,7 +116,10 @@ fn instances_read_two_secret_files_and_the_site_its_own_files() {
     let media = stack.resource("MediaBucket");
     let file = |action: &str, key: &str| Call::new(action, format!("arn:aws:s3:::{media}/{key}"));
     for action in ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"] {
-        assert!(site.allows(&file(action, "media/a.png")) && site.allows(&file(action, "static/a.css")), "{action}");
+        assert!(
+            site.allows(&file(action, "media/a.png")) && site.allows(&file(action, "static/a.css")),
+            "{action}"
+        );
         assert!(!site.allows(&file(action, "backup.sql")), "{action}");
         assert!(!site.allows(&secret(action, "server_settings.py.shop")), "{action}");
     }
@@ -132,8 +143,12 @@ async fn no_image_that_a_revision_may_name_is_ever_deleted() {
         assert_eq!(properties(&stack, name)["ImageScanningConfiguration"], json!({"ScanOnPush": true}));
     }
     assert_eq!(names, ["shop-nginx", "shop-web"].map(String::from).into());
-    assert!(properties(&stack, "NginxRepository")["LifecyclePolicy"].is_null(), "what runs can have a build tag");
-    let rules = properties(&stack, "WebRepository")["LifecyclePolicy"]["LifecyclePolicyText"].as_str().unwrap();
+    assert!(
+        properties(&stack, "NginxRepository")["LifecyclePolicy"].is_null(),
+        "what runs can have a build tag"
+    );
+    let rules =
+        properties(&stack, "WebRepository")["LifecyclePolicy"]["LifecyclePolicyText"].as_str().unwrap();
     let rules: Value = serde_json::from_str(rules).unwrap();
     let rules = rules["rules"].as_array().unwrap();
     assert_eq!(rules.len(), 1);
@@ -178,7 +193,10 @@ fn services_run_the_site_from_one_image_and_beat_never_twice() {
         assert_eq!(definition(name)["networkMode"], "bridge");
         assert!(definition(name)["taskRoleArn"].as_str().unwrap().contains("TaskRole"));
         let resource = &stack.state["template"]["Resources"][name];
-        assert_eq!((&resource["DeletionPolicy"], &resource["UpdateReplacePolicy"]), (&json!("Retain"), &json!("Retain")));
+        assert_eq!(
+            (&resource["DeletionPolicy"], &resource["UpdateReplacePolicy"]),
+            (&json!("Retain"), &json!("Retain"))
+        );
     }
     for name in ["WebService", "WorkerService", "BeatService"] {
         let breaker = &properties(&stack, name)["DeploymentConfiguration"]["DeploymentCircuitBreaker"];
@@ -204,5 +222,8 @@ fn nginx_outlives_the_load_balancers_idle_connections() {
     let idle = attributes.iter().find(|at| at["Key"] == "idle_timeout.timeout_seconds").unwrap();
     let idle: u32 = idle["Value"].as_str().unwrap().parse().unwrap();
     assert!(seconds("keepalive_timeout ") > idle, "a connection that nginx closes is a 502");
-    assert!(seconds("proxy_read_timeout ") <= idle, "the load balancer would not wait for an answer that comes");
+    assert!(
+        seconds("proxy_read_timeout ") <= idle,
+        "the load balancer would not wait for an answer that comes"
+    );
 }

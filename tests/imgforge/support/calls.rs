@@ -57,7 +57,9 @@ fn of_s3(request: &Recorded) -> Vec<Call> {
     let has = |name| request.parameter(name).is_some();
     let calls = match (request.method.as_str(), key) {
         ("GET", "") if has("versioning") => vec![Call::new("s3:GetBucketVersioning", on_bucket)],
-        ("GET", "") if has("publicAccessBlock") => vec![Call::new("s3:GetBucketPublicAccessBlock", on_bucket)],
+        ("GET", "") if has("publicAccessBlock") => {
+            vec![Call::new("s3:GetBucketPublicAccessBlock", on_bucket)]
+        }
         ("GET", "") if has("versions") => vec![Call::new("s3:ListBucketVersions", on_bucket)],
         ("GET", "") if has("list-type") => {
             let prefix = request.parameter("prefix").unwrap_or_default();
@@ -118,16 +120,17 @@ pub fn of_registry(request: &Recorded) -> Vec<Call> {
 pub fn of_ecs(action: &str, input: &Value, roles: impl Fn(&str) -> Vec<String>) -> Vec<Call> {
     let text = |field: &str| input[field].as_str().unwrap_or_default();
     let cluster = text("cluster");
-    let in_cluster =
-        |call: Call| call.with("ecs:cluster", arn("ecs", format_args!("cluster/{cluster}")));
+    let in_cluster = |call: Call| call.with("ecs:cluster", arn("ecs", format_args!("cluster/{cluster}")));
     let ecs = format!("ecs:{action}");
-    let service = |name: &str| in_cluster(Call::new(&ecs, arn("ecs", format_args!("service/{cluster}/{name}"))));
+    let service =
+        |name: &str| in_cluster(Call::new(&ecs, arn("ecs", format_args!("service/{cluster}/{name}"))));
     let listed = |field: &str| -> Vec<String> {
         let values = input[field].as_array().cloned().unwrap_or_else(|| panic!("{action} without {field}"));
         values.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
     };
     let passed = |roles: Vec<String>| {
-        let pass = |role| Call::new("iam:PassRole", role).with("iam:PassedToService", "ecs-tasks.amazonaws.com");
+        let pass =
+            |role| Call::new("iam:PassRole", role).with("iam:PassedToService", "ecs-tasks.amazonaws.com");
         roles.into_iter().map(pass)
     };
     match action {

@@ -50,7 +50,8 @@ impl Policy {
 
     /// A Deny that fits beats every Allow; without an Allow that fits the answer is no.
     pub fn allows(&self, call: &Call) -> bool {
-        let fitting: Vec<&Statement> = self.statements.iter().filter(|statement| statement.fits(call)).collect();
+        let fitting: Vec<&Statement> =
+            self.statements.iter().filter(|statement| statement.fits(call)).collect();
         !fitting.is_empty() && fitting.iter().all(|statement| statement.allows)
     }
 
@@ -62,7 +63,8 @@ impl Policy {
 
     /// The actions that are allowed on everything, whatever the conditions.
     pub fn unrestricted(&self) -> BTreeSet<String> {
-        let allowing = self.statements.iter().filter(|at| at.allows && at.resources.iter().any(|on| on == "*"));
+        let allowing =
+            self.statements.iter().filter(|at| at.allows && at.resources.iter().any(|on| on == "*"));
         allowing.flat_map(|statement| statement.actions.clone()).collect()
     }
 }
@@ -99,7 +101,9 @@ impl Statement {
             && self.resources.iter().any(|pattern| is_arn_like(pattern, &call.resource))
             && self.conditions.iter().all(|(operator, key, values)| {
                 // A key that the call does not have fits nothing.
-                call.context.get(key).is_some_and(|have| values.iter().any(|want| holds(operator, want, have)))
+                call.context
+                    .get(key)
+                    .is_some_and(|have| values.iter().any(|want| holds(operator, want, have)))
             })
     }
 }
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn nothing_is_allowed_that_no_statement_names() {
-        let one = policy(json!([{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::shop/a"}]));
+        let one =
+            policy(json!([{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::shop/a"}]));
         assert!(one.allows(&get("a")));
         assert!(!one.allows(&get("b")), "another object");
         assert!(!one.allows(&get("a/b")));
@@ -198,7 +203,10 @@ mod tests {
         assert!(like("arn:aws:ecs:eu-west-1:1:task-definition/shop-web:*").allows(&revision));
         assert!(like("arn:aws:ecs:*:1:task-definition/*").allows(&revision));
         assert!(!like("arn:aws:*:task-definition/shop-web:3").allows(&revision), "not over several parts");
-        assert!(!like("arn:aws:ecs:eu-west-1:2:task-definition/shop-web:*").allows(&revision), "another account");
+        assert!(
+            !like("arn:aws:ecs:eu-west-1:2:task-definition/shop-web:*").allows(&revision),
+            "another account"
+        );
         assert!(!like("arn:aws:ecs:eu-west-1:1:task-definition/shop:*").allows(&revision), "a longer name");
         assert!(like("*").allows(&revision));
     }

@@ -55,7 +55,9 @@ impl Stack {
 
     fn run(&mut self, verb: &str, arguments: &[String]) {
         let mut command = tool("python3");
-        command.args(["tests/imgforge/support/stack.py", &self.moto, REGION, verb, &self.name]).args(arguments);
+        command
+            .args(["tests/imgforge/support/stack.py", &self.moto, REGION, verb, &self.name])
+            .args(arguments);
         let done = command.output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         self.state = serde_json::from_slice(&done.stdout).unwrap();
