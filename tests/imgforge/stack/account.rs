@@ -60,13 +60,22 @@ impl Account {
             definitions.replace(&format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"), &images.host);
         let mut definitions: Value = serde_json::from_str(&definitions).unwrap();
         let ecs = runtime.block_on(EcsSimulator::start_with(definitions["WebDefinition"].take()));
-        ecs.world().service.desired = 1;
         ecs.add_service("worker", definitions["WorkerDefinition"].take());
         ecs.add_service("beat", definitions["BeatDefinition"].take());
         let tiny = Tiny::new(OVERLAY);
         tiny.commit();
         let home = tempfile::tempdir().unwrap();
-        Account { tiny, ecs, moto, stack, aws, images, _registry: registry, home, _runtime: runtime }
+        let account =
+            Account { tiny, ecs, moto, stack, aws, images, _registry: registry, home, _runtime: runtime };
+        account.run_so_many(0);
+        account
+    }
+
+    /// What an update of the stack does with WebCount and its like.
+    pub fn run_so_many(&self, count: u64) {
+        let mut world = self.ecs.world();
+        world.service.desired = count;
+        world.others.values_mut().for_each(|service| service.desired = count);
     }
 
     /// imgforge with what a CI system would set.

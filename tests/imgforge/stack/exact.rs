@@ -23,6 +23,7 @@ fn good_ways(account: &Account) {
     account.run(&["doctor"]).ok();
     account.run(&["plan"]).ok();
     let first = account.run(&["release"]).ok().result()["release"].clone();
+    account.run_so_many(1);
     account.run(&["release"]).ok();
     account.run(&["deploy"]).ok();
     account.run(&["inspect", "web"]).ok();
@@ -47,6 +48,7 @@ fn good_ways(account: &Account) {
 fn failing_tasks(account: &Account) {
     account.put_settings(&account.tiny.canary);
     account.run(&["release"]).ok();
+    account.run_so_many(1);
     account.put_settings("a-secret-that-breaks-it");
     account.ecs.world().service.fate = Fate::Failing;
     account.run(&["rotate"]).failed(3, "rolled-back");
