@@ -166,6 +166,7 @@ pub(super) const FILES: &[File] = &[
     },
     file!(Secret, Every, "secrets/postgres_password", "templates/settings/postgres_password"),
     file!(Secret, Every, "secrets/rabbitmq.conf", "templates/settings/rabbitmq.conf"),
+    copied!(Every, "cloudformation/site.yaml", "templates/cloudformation/site.yaml"),
     pipeline!(Circleci, ".circleci/config.yml", "templates/ci/circleci.yml"),
     pipeline!(Circleci, "circle.yml", "templates/ci/circleci.yml"),
     pipeline!(Github, ".github/workflows/release.yml", "templates/ci/github.yml"),

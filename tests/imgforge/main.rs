@@ -17,4 +17,5 @@ mod release;
 mod rotate;
 mod secrets;
 mod shop;
+mod stack;
 mod support;
