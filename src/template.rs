@@ -3,7 +3,7 @@
 //! A project is read ([`site::Site`]), the answers are known ([`Answers`]), and from both follows a list of changes
 //! ([`change::Change`]) that names every file before one of them is written. Nothing here asks and nothing here prints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use minijinja::syntax::SyntaxConfig;
@@ -136,7 +136,7 @@ pub fn taken(project: &str) -> Option<String> {
 /// A file that is there cannot be read.
 pub fn changes(root: &Path, site: &Site, answers: &Answers) -> Result<Vec<Change>> {
     let renderer = Renderer::new(site, answers)?;
-    let mut changes = Vec::new();
+    let mut changes: Vec<Change> = Vec::new();
     for file in FILES {
         let wanted = match file.part {
             Part::Every => true,
@@ -159,7 +159,12 @@ pub fn changes(root: &Path, site: &Site, answers: &Answers) -> Result<Vec<Change
             Form::Block => Proposal::Block(text),
             Form::Secret => Proposal::Secret(text),
         };
-        changes.extend(Change::of(root, path.into(), proposal)?);
+        let path = PathBuf::from(path);
+        match changes.iter_mut().find(|change| change.path == path) {
+            // A new project's settings get their block like any other's.
+            Some(change) => change.and(&proposal),
+            None => changes.extend(Change::of(root, path, proposal)?),
+        }
     }
     Ok(changes)
 }
@@ -327,6 +332,9 @@ mod tests {
                 assert!(!text.contains("{%") || is_djangos, "{path}:\n{text}");
                 assert!(!text.contains("\n\n\n\n"), "{path}:\n{text}");
             }
+            let settings = &files["my_shop/settings.py"];
+            let block = settings.find("# imgforge: begin.").expect("the block");
+            assert!(settings.find("INSTALLED_APPS = [").is_some_and(|at| at < block), "{settings}");
             let password = files["secrets/postgres_password"].trim();
             assert_eq!(password.len(), 64);
             let holders =

@@ -26,6 +26,17 @@ pub(super) enum Proposal {
     Secret(String),
 }
 
+impl Proposal {
+    /// What it makes of a file with this text.
+    fn on(&self, text: &str) -> String {
+        match self {
+            Proposal::Whole(after) | Proposal::Secret(after) => after.clone(),
+            Proposal::Lines(lines) => with_lines(text, lines),
+            Proposal::Block(block) => with_block(text, block),
+        }
+    }
+}
+
 /// What a change does to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,17 +72,21 @@ impl Change {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        let there = before.is_some();
-        let text = before.clone().unwrap_or_default();
-        let (kind, after) = match proposal {
-            Proposal::Secret(_) if there => return Ok(None),
-            Proposal::Secret(after) => (Kind::Secret, after),
-            Proposal::Whole(after) => (Kind::Replace, after),
-            Proposal::Lines(lines) => (Kind::Extend, with_lines(&text, &lines)),
-            Proposal::Block(block) => (Kind::Extend, with_block(&text, &block)),
+        let kind = match (&proposal, &before) {
+            (Proposal::Secret(_), Some(_)) => return Ok(None),
+            (Proposal::Secret(_), None) => Kind::Secret,
+            (_, None) => Kind::New,
+            (Proposal::Whole(_), Some(_)) => Kind::Replace,
+            (Proposal::Lines(_) | Proposal::Block(_), Some(_)) => Kind::Extend,
         };
-        let kind = if there || kind == Kind::Secret { kind } else { Kind::New };
-        Ok((before.as_deref() != Some(&after)).then_some(Change { path, kind, before: text, after }))
+        let after = proposal.on(before.as_deref().unwrap_or_default());
+        let changes = before.as_deref() != Some(after.as_str());
+        Ok(changes.then(|| Change { path, kind, before: before.unwrap_or_default(), after }))
+    }
+
+    /// The same with another proposal for the same file on top.
+    pub(super) fn and(&mut self, proposal: &Proposal) {
+        self.after = proposal.on(&self.after);
     }
 
     /// Writes the file. Under its name it is whole at any time.

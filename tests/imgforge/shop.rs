@@ -1,6 +1,7 @@
 //! The shop of `fixtures/shop` as `imgforge init` makes it ready: released with one command, and used over HTTP from outside.
 
 mod bucket;
+mod projects;
 
 use crate::support::docker::docker_prints;
 use crate::support::shop::{Built, Shop};
@@ -25,7 +26,14 @@ async fn behind_gunicorn_built_with_its_dockerfile_everything_works() {
 #[tokio::test]
 async fn behind_uwsgi_built_with_its_dockerfile_everything_works() {
     let shop = Shop::new(Built { server: "uwsgi", engine: "docker" }).await;
+    // The newest Django; the other tests have the one with long-term support.
+    let requirements = shop.read("requirements.txt");
+    shop.write("requirements.txt", &requirements.replace("Django==5.2.19", "Django==6.1.3"));
     works(&shop, "uwsgi");
+    assert_eq!(shop.exec("web", "python3 -c 'import django; print(django.__version__)'"), "6.1.3");
+    // The tests of the template's own modules and of the shop, with the database, cache and settings of servers.
+    let tested = shop.exec("web", "python3 manage.py test 2>&1 || true");
+    assert!(tested.ends_with("OK") || tested.contains("\nOK\n"), "{tested}");
 }
 
 #[tokio::test]

@@ -97,6 +97,21 @@ impl Shop {
         format!("http://{}", published.lines().next().unwrap())
     }
 
+    /// A page is there and has these words.
+    ///
+    /// # Panics
+    /// It is not, or has not.
+    pub fn answers(&self, page: &str, words: &str) {
+        let url = self.url() + page;
+        let done = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--location", &url])
+            .output()
+            .unwrap();
+        let body = String::from_utf8_lossy(&done.stdout);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && body.contains(words), "{page}: {said}\n{body}\n{}", self.logs());
+    }
+
     /// Runs a script of tests/shop against the running site; what it prints.
     ///
     /// # Panics

@@ -1,0 +1,80 @@
+//! Django projects that others' commands make: `imgforge init` and `imgforge release`, and no file is edited by hand.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::shop::{Built, Shop};
+
+const DIRECTLY: Built = Built { server: "gunicorn", engine: "direct" };
+
+/// A project as a command of these packages makes it.
+struct Made(tempfile::TempDir);
+
+impl Made {
+    fn by(packages: &[&str], command: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("imgforge-made-").tempdir().unwrap();
+        let mut uv = Command::new("uv");
+        uv.args(["tool", "run", "--quiet", "--from", packages[0]]);
+        for package in &packages[1..] {
+            uv.args(["--with", package]);
+        }
+        let done =
+            uv.args(command).current_dir(folder.path()).output().expect("uv is there: scripts/setup test");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Made(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+async fn released(made: &Made, built: Built) -> Shop {
+    let shop = Shop::of(made.path(), built, &[]).await;
+    let doctor = shop.program().run(&["doctor"]).ok();
+    assert!(!doctor.stdout.contains("FAIL"), "{}", doctor.stdout);
+    shop.program().run(&["release"]).ok();
+    shop
+}
+
+#[tokio::test]
+async fn a_project_as_startproject_makes_it() {
+    let made = Made::by(&["Django==5.2.19"], &["django-admin", "startproject", "mysite", "."]);
+    let shop = released(&made, Built { server: "uwsgi", engine: "docker" }).await;
+    shop.answers("/admin/login/", "Django administration");
+    shop.answers("/static/admin/css/base.css", "--primary");
+    // Again: everything is as init would write it.
+    let named = ["--project", &shop.project, "--server", "uwsgi", "--bases", "debian"];
+    let again = shop.program().run(&[&["init", "--yes"], &named[..]].concat()).ok();
+    assert!(again.stdout.starts_with("everything is as init would write it"), "{}", again.stdout);
+}
+
+#[tokio::test]
+async fn a_project_that_init_writes_itself() {
+    let empty = Made(tempfile::tempdir().unwrap());
+    let shop = released(&empty, DIRECTLY).await;
+    shop.answers("/", "It runs");
+    shop.answers("/admin/login/", "Django administration");
+}
+
+/// Settings in several files, those for servers among them; Django 6.1.
+#[tokio::test]
+async fn a_project_as_wagtail_makes_it() {
+    let made = Made::by(&["wagtail==8.0.1"], &["wagtail", "start", "mysite", "."]);
+    let shop = released(&made, DIRECTLY).await;
+    shop.answers("/", "Wagtail");
+    shop.answers("/admin/login/", "Sign in");
+    let version = shop.exec("web", "python3 -c 'import django; print(django.__version__)'");
+    assert!(version.starts_with("6.1"), "{version}");
+    let settings =
+        shop.exec("web", "python3 -c 'from django.conf import settings; print(settings.SETTINGS_MODULE)'");
+    assert_eq!(settings, "mysite.settings.production");
+}
+
+#[tokio::test]
+async fn a_project_as_coderedcms_makes_it() {
+    let made = Made::by(&["coderedcms==6.0.0"], &["coderedcms", "start", "mysite", "."]);
+    let shop = released(&made, DIRECTLY).await;
+    shop.answers("/", "<html");
+    shop.answers("/admin/login/", "Sign in");
+}
