@@ -2,6 +2,7 @@
 
 mod bucket;
 mod projects;
+mod wrong;
 
 use crate::support::docker::docker_prints;
 use crate::support::shop::{Built, Shop};

@@ -53,6 +53,11 @@ impl Shop {
         shop
     }
 
+    /// The project's folder.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
     }
