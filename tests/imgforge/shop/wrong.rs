@@ -38,7 +38,12 @@ impl Container {
             "{}:/home/docker/code/dockerfiles/uwsgi.ini:ro",
             shop.path(&format!("{name}.ini")).display()
         );
-        Self::run(shop, name, "web", &[&["--env", "SERVER=uwsgi", "--volume", &mount], more].concat())
+        Self::run(
+            shop,
+            name,
+            "web",
+            &[&["--env", "SERVER=uwsgi", "--volume", &mount, "--volume", &files(shop)], more].concat(),
+        )
     }
 
     /// nginx before it.
@@ -62,6 +67,7 @@ impl Container {
     }
 
     /// Waits until it says so.
+    #[track_caller]
     fn says(&self, words: &str) {
         within(30, &format!("{} says {words:?}", self.0), || self.log().contains(words));
     }
@@ -73,12 +79,18 @@ impl Drop for Container {
     }
 }
 
+#[track_caller]
 fn within(seconds: u64, what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !is() {
         assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// The volume of static files and uploads, as `docker run` takes it.
+fn files(shop: &Shop) -> String {
+    format!("{}_files:/home/docker/files:ro", shop.project)
 }
 
 /// The status of a page; 0 when the connection ended without one.
@@ -92,6 +104,7 @@ fn status(address: &str, page: &str, host: Option<&str>) -> u16 {
     String::from_utf8_lossy(&curl.output().unwrap().stdout).parse().unwrap()
 }
 
+#[track_caller]
 fn comes(address: &str, page: &str, wanted: u16) {
     within(30, &format!("{page} at {address} is {wanted}"), || status(address, page, None) == wanted);
 }
@@ -128,10 +141,11 @@ impl Drop for LoadBalancer {
 async fn faults_of_uwsgi_behind_nginx_are_reproduced_and_gone_with_the_templates_settings() {
     let shop = Shop::new(Built { server: "uwsgi", engine: "direct" }).await;
     shop.program().run(&["release"]).ok();
-    let files = format!("{}_files:/home/docker/files:ro", shop.project);
+    let files = files(&shop);
 
     // 502: nginx speaks HTTP, uWSGI its own protocol.
-    let wrong = Container::uwsgi(&shop, "socket", &[("http-socket =", "socket =")], &[]);
+    let wrong =
+        Container::uwsgi(&shop, "socket", &[("http-socket =", "socket ="), ("buffer-size = 32768", "")], &[]);
     wrong.says("spawned uWSGI worker");
     let nginx = wrong.nginx(&shop, &["--volume", &files]);
     comes(&nginx.address(), "/", 502);
