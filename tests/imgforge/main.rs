@@ -11,6 +11,7 @@ mod direct;
 mod ecs;
 mod engine;
 mod faults;
+mod init;
 mod local;
 mod registry;
 mod release;
