@@ -4,12 +4,34 @@ Settings that begin with CELERY_ count over those here.
 """
 
 import os
+import time
 
-from celery import Celery
+import celery
+from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ settings_module }}")
 
-app = Celery("{{ project }}")
+
+class Task(celery.Task):
+    """Gives up soon when the broker is away: what is queued is in the database, too, and a sweep finds it."""
+
+    abstract = True
+    away_until = 0.0
+
+    def apply_async(self, *args, **options):
+        if time.monotonic() < Task.away_until:
+            raise OperationalError("the broker was away a moment ago")
+        # A broker without memory or disk still takes connections and messages, but confirms none.
+        options.setdefault("confirm_timeout", 1)
+        try:
+            return super().apply_async(*args, **options)
+        except OperationalError:
+            # The next ones, perhaps of the same page, need not find out for themselves.
+            Task.away_until = time.monotonic() + 5
+            raise
+
+
+app = celery.Celery("{{ project }}", task_cls=Task)
 app.conf.update(
     # A task is done when it has ended, not when it has begun: one whose worker dies is done again by another.
     task_acks_late=True,
