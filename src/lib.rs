@@ -4,6 +4,7 @@
 //! The modules stand in data-flow order: each imports only from those above it (tests/imgforge/architecture.rs checks).
 
 pub mod error;
+pub mod random;
 pub mod progress;
 pub mod digest;
 pub mod partial;

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use super::{Listed, Object, Salt, Secret, SecretFile, SecretSet, SecretStore, Version, ecs_config, python};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::random;
 
 /// The object that holds the salt of secret layers and fingerprints, kept beside the secrets.
 pub const SALT_OBJECT: &str = "imgforge.salt";
@@ -195,8 +196,7 @@ pub fn check(store: &dyn SecretStore, wanted: &Wanted, value: &Secret) -> Result
 
 fn draw_salt() -> Result<Secret> {
     let mut bytes = vec![0; SALT_BYTES];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::failed("the system gives no random bytes").because(error))?;
+    random::fill(&mut bytes)?;
     Ok(Secret::new(bytes))
 }
 

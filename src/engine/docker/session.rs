@@ -33,6 +33,7 @@ use crate::engine::Logins;
 use crate::engine::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::image::reference::DOCKER_HUB;
+use crate::random;
 use crate::secret::Secret;
 
 /// BuildKit takes no larger secrets (session/secrets/secretsprovider/file.go).
@@ -111,8 +112,7 @@ impl Session {
 
 fn random_id() -> Result<String> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::failed("the system gives no random bytes").because(error.to_string()))?;
+    random::fill(&mut bytes)?;
     Ok(hex::encode(bytes))
 }
 
