@@ -14,6 +14,7 @@ pub mod page;
 pub mod policy;
 pub mod production;
 pub mod program;
+pub mod proxy;
 pub mod recorder;
 pub mod s3;
 pub mod sample_image;

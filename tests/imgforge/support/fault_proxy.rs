@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+
+use super::proxy;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -66,22 +67,15 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// Before the server at `upstream` (`127.0.0.1:PORT`).
     pub async fn before(upstream: &str) -> Self {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap();
         let shared = Arc::new(Shared {
             upstream: upstream.into(),
-            client,
+            client: proxy::client(),
             seen: Mutex::default(),
             rules: Mutex::default(),
             moved: Mutex::default(),
         });
         let app = Router::new().fallback(handle).with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let (host, serving) = proxy::serve(app).await;
         FaultProxy { host, shared, serving }
     }
 
@@ -214,11 +208,5 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 
 fn answer(response: reqwest::Result<reqwest::Response>) -> Response {
     let Ok(response) = response else { cut() };
-    let mut out = Response::builder().status(response.status());
-    for (name, value) in response.headers() {
-        if name != "transfer-encoding" && name != "connection" {
-            out = out.header(name, value);
-        }
-    }
-    out.body(Body::from_stream(response.bytes_stream())).unwrap()
+    proxy::pass_back(response)
 }

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
+
+use super::proxy;
 
 /// A request, and its answer's status.
 #[derive(Debug, Clone)]
@@ -47,16 +49,13 @@ pub struct Recorder {
 impl Recorder {
     /// Before the server at `upstream` (`127.0.0.1:PORT`).
     pub async fn before(upstream: &str) -> Self {
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let shared = Arc::new(Shared {
             upstream: upstream.into(),
-            client: client.build().unwrap(),
+            client: proxy::client(),
             recorded: Mutex::default(),
         });
         let app = Router::new().fallback(handle).with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let (host, serving) = proxy::serve(app).await;
         Recorder { host, shared, serving }
     }
 
@@ -94,11 +93,5 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         status: answer.status(),
     };
     shared.recorded.lock().unwrap().push(recorded);
-    let mut out = Response::builder().status(answer.status());
-    for (name, value) in answer.headers() {
-        if name != "transfer-encoding" && name != "connection" {
-            out = out.header(name, value);
-        }
-    }
-    out.body(Body::from_stream(answer.bytes_stream())).unwrap()
+    proxy::pass_back(answer)
 }
