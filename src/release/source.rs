@@ -9,13 +9,12 @@ use crate::plan::Source;
 /// Asks Git about the project's folder. Without Git or a repository the sources are unknown; that is no error.
 pub async fn source(root: &Path) -> Source {
     let Some(id) = git(root, &["rev-parse", "--verify", "HEAD"]).await else { return Source::Unknown };
-    // A folder that a larger repository ignores is in none of its commits.
-    if git(root, &["check-ignore", "--", FILE]).await.is_some() {
-        return Source::Unknown;
-    }
     // Only this folder counts: a change elsewhere in a larger repository does not change the images.
-    match git(root, &["status", "--porcelain", "--", "."]).await {
-        Some(changes) if changes.is_empty() => Source::Commit { id },
+    let status = git(root, &["status", "--porcelain", "--", "."]);
+    match tokio::join!(git(root, &["check-ignore", "--", FILE]), status) {
+        // A folder that a larger repository ignores is in none of its commits.
+        (Some(_), _) => Source::Unknown,
+        (None, Some(changes)) if changes.is_empty() => Source::Commit { id },
         _ => Source::Changed { id },
     }
 }
