@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, context};
 
-use self::change::{Change, Proposal};
-use self::files::{FILES, Form, INCLUDED, Part};
+use self::change::Change;
+use self::files::{FILES, INCLUDED, Part};
 use self::site::Site;
 use crate::error::{Error, Result};
+use crate::random;
 
 pub mod change;
 mod files;
@@ -153,17 +154,11 @@ pub fn changes(root: &Path, site: &Site, answers: &Answers) -> Result<Vec<Change
         }
         let path = renderer.render(file.path)?;
         let text = if file.verbatim { file.text.to_owned() } else { renderer.render(file.text)? };
-        let proposal = match file.form {
-            Form::Whole => Proposal::Whole(text),
-            Form::Lines => Proposal::Lines(text),
-            Form::Block => Proposal::Block(text),
-            Form::Secret => Proposal::Secret(text),
-        };
         let path = PathBuf::from(path);
         match changes.iter_mut().find(|change| change.path == path) {
             // A new project's settings get their block like any other's.
-            Some(change) => change.and(&proposal),
-            None => changes.extend(Change::of(root, path, proposal)?),
+            Some(change) => change.and(file.form, &text),
+            None => changes.extend(Change::of(root, path, file.form, &text)?),
         }
     }
     Ok(changes)
@@ -188,8 +183,8 @@ impl Renderer {
         for (name, text) in INCLUDED {
             environment.add_template(name, text).map_err(unrendered)?;
         }
-        let database_password = random()?;
-        let broker_password = random()?;
+        let database_password = password()?;
+        let broker_password = password()?;
         let project = answers.project.as_str();
         let database = project.replace('-', "_");
         let values = context! {
@@ -198,7 +193,7 @@ impl Renderer {
             engine => word(answers.engine),
             bases => word(answers.bases),
             suite => SUITE,
-            secret_key => random()?,
+            secret_key => password()?,
             production_repository => match &answers.registry {
                 Registry::Ecr => format!("ecr:{project}-{{image}}"),
                 Registry::Hub(user) => format!("docker.io/{user}/{project}-{{image}}"),
@@ -240,10 +235,9 @@ fn unrendered(error: minijinja::Error) -> Error {
 }
 
 /// 32 random bytes in hexadecimal digits.
-fn random() -> Result<String> {
+fn password() -> Result<String> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::failed("the system gives no random numbers").because(error.to_string()))?;
+    random::fill(&mut bytes)?;
     Ok(hex::encode(bytes))
 }
 

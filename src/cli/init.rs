@@ -82,6 +82,9 @@ fn init(root: &Path, args: &Args, output: Output) -> Result<()> {
     let mut told = Vec::new();
     let mut summary = String::new();
     for change in &changes {
+        if matches!(change.kind, ChangeKind::Extend | ChangeKind::Replace) {
+            show(change);
+        }
         let done = match (args.dry_run, change.kind) {
             (true, _) => "would be written",
             (false, ChangeKind::New | ChangeKind::Secret) => "written",
@@ -100,9 +103,6 @@ fn init(root: &Path, args: &Args, output: Output) -> Result<()> {
                 }
             }
         };
-        if ask.silent && matches!(change.kind, ChangeKind::Extend | ChangeKind::Replace) {
-            show(change);
-        }
         if !args.dry_run && done != "left" {
             change.apply(root)?;
         }
@@ -251,12 +251,11 @@ impl Ask {
         Ok(choices[select.interact().map_err(interrupted)?].1)
     }
 
-    /// Whether a change of a file that is there may be made; without questions, `otherwise`.
+    /// Whether a change of a file that is there, which was shown, may be made; without questions, `otherwise`.
     fn agrees(&self, change: &Change, otherwise: bool) -> Result<bool> {
         if self.silent {
             return Ok(otherwise);
         }
-        show(change);
         let question = match change.kind {
             ChangeKind::Replace => format!("Replace {}", change.path.display()),
             _ => format!("Add this to {}", change.path.display()),

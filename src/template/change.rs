@@ -7,35 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::files::Form;
 use crate::error::Result;
 use crate::partial::Partial;
 
 /// The first and last line of what init puts into a file that is not its own.
 const BEGIN: &str = "# imgforge: begin.";
 const END: &str = "# imgforge: end.";
-
-/// What init wants of a file.
-pub(super) enum Proposal {
-    /// Exactly this text.
-    Whole(String),
-    /// These lines, beside others.
-    Lines(String),
-    /// This block, marked, at the end.
-    Block(String),
-    /// This text, for its owner alone. One that is there stays.
-    Secret(String),
-}
-
-impl Proposal {
-    /// What it makes of a file with this text.
-    fn on(&self, text: &str) -> String {
-        match self {
-            Proposal::Whole(after) | Proposal::Secret(after) => after.clone(),
-            Proposal::Lines(lines) => with_lines(text, lines),
-            Proposal::Block(block) => with_block(text, block),
-        }
-    }
-}
 
 /// What a change does to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -65,28 +43,28 @@ pub struct Change {
 }
 
 impl Change {
-    /// What `proposal` changes; `None` when everything is as it should be.
-    pub(super) fn of(root: &Path, path: PathBuf, proposal: Proposal) -> Result<Option<Change>> {
+    /// What `text`, put in this form, changes; `None` when everything is as it should be.
+    pub(super) fn of(root: &Path, path: PathBuf, form: Form, text: &str) -> Result<Option<Change>> {
         let before = match fs_err::read_to_string(root.join(&path)) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        let kind = match (&proposal, &before) {
-            (Proposal::Secret(_), Some(_)) => return Ok(None),
-            (Proposal::Secret(_), None) => Kind::Secret,
+        let kind = match (form, &before) {
+            (Form::Secret, Some(_)) => return Ok(None),
+            (Form::Secret, None) => Kind::Secret,
             (_, None) => Kind::New,
-            (Proposal::Whole(_), Some(_)) => Kind::Replace,
-            (Proposal::Lines(_) | Proposal::Block(_), Some(_)) => Kind::Extend,
+            (Form::Whole, Some(_)) => Kind::Replace,
+            (Form::Lines | Form::Block, Some(_)) => Kind::Extend,
         };
-        let after = proposal.on(before.as_deref().unwrap_or_default());
+        let after = form.on(before.as_deref().unwrap_or_default(), text);
         let changes = before.as_deref() != Some(after.as_str());
         Ok(changes.then(|| Change { path, kind, before: before.unwrap_or_default(), after }))
     }
 
-    /// The same with another proposal for the same file on top.
-    pub(super) fn and(&mut self, proposal: &Proposal) {
-        self.after = proposal.on(&self.after);
+    /// The same with another text for the same file on top.
+    pub(super) fn and(&mut self, form: Form, text: &str) {
+        self.after = form.on(&self.after, text);
     }
 
     /// Writes the file. Under its name it is whole at any time.
@@ -129,6 +107,17 @@ impl Change {
     /// The change as a unified diff, without its header.
     pub fn diff(&self) -> String {
         similar::TextDiff::from_lines(&self.before, &self.after).unified_diff().context_radius(3).to_string()
+    }
+}
+
+impl Form {
+    /// What a file with the text `there` becomes.
+    fn on(self, there: &str, text: &str) -> String {
+        match self {
+            Form::Whole | Form::Secret => text.to_owned(),
+            Form::Lines => with_lines(there, text),
+            Form::Block => with_block(there, text),
+        }
     }
 }
 
@@ -187,9 +176,8 @@ mod tests {
     #[test]
     fn a_secret_that_is_there_stays_and_another_is_its_owners_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let secret = |text: &str| {
-            Change::of(folder.path(), "secrets/key".into(), Proposal::Secret(text.into())).unwrap()
-        };
+        let secret =
+            |text: &str| Change::of(folder.path(), "secrets/key".into(), Form::Secret, text).unwrap();
         secret("one").unwrap().apply(folder.path()).unwrap();
         assert_eq!(secret("two"), None);
         #[cfg(unix)]

@@ -81,6 +81,13 @@ macro_rules! module {
     };
 }
 
+/// A file that is mostly another template.
+macro_rules! included {
+    ($form:ident, $path:literal, $text:ident) => {
+        File { path: $path, text: $text, part: Part::Every, form: Form::$form, verbatim: false }
+    };
+}
+
 /// A pipeline.
 macro_rules! pipeline {
     ($ci:ident, $path:literal, $source:literal) => {
@@ -146,24 +153,8 @@ pub(super) const FILES: &[File] = &[
         "{{ settings_folder }}local_settings.py.sample",
         "templates/settings/local_settings.py.sample"
     ),
-    File {
-        text: SAMPLE,
-        ..file!(
-            Whole,
-            Every,
-            "{{ settings_folder }}server_settings.py.{{ project }}",
-            "templates/settings/server_settings.py"
-        )
-    },
-    File {
-        text: LOCAL,
-        ..file!(
-            Secret,
-            Every,
-            "secrets/server_settings.py.{{ project }}",
-            "templates/settings/server_settings.py"
-        )
-    },
+    included!(Whole, "{{ settings_folder }}server_settings.py.{{ project }}", SAMPLE),
+    included!(Secret, "secrets/server_settings.py.{{ project }}", LOCAL),
     file!(Secret, Every, "secrets/postgres_password", "templates/settings/postgres_password"),
     file!(Secret, Every, "secrets/rabbitmq.conf", "templates/settings/rabbitmq.conf"),
     copied!(Every, "cloudformation/site.yaml", "templates/cloudformation/site.yaml"),

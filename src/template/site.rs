@@ -74,7 +74,7 @@ impl Site {
     pub fn read(root: &Path, settings: Option<&str>) -> Result<Option<Site>> {
         let manage = root.join("manage.py");
         if !manage.is_file() {
-            return match below(root)? {
+            return match folders_with(root, "manage.py")?.pop_first() {
                 Some(folder) => Err(Error::config(format!("manage.py is not here but in {folder}"))
                     .help(format!("imgforge -C {folder} init"))),
                 None => Ok(None),
@@ -171,32 +171,26 @@ fn compose_file(root: &Path) -> Result<&'static str> {
     Ok(COMPOSE_FILE)
 }
 
-/// The folder below `root` that has a manage.py, when there is one.
-fn below(root: &Path) -> Result<Option<String>> {
+/// The folders below `root` that have a file of this name.
+fn folders_with(root: &Path, file: &str) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
     for entry in fs_err::read_dir(root)? {
         let entry = entry?;
-        if entry.path().join("manage.py").is_file() {
-            return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
+        if entry.path().join(file).is_file() {
+            found.insert(entry.file_name().to_string_lossy().into_owned());
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
-/// The string that a file gives to DJANGO_SETTINGS_MODULE.
+/// The string that a file gives to DJANGO_SETTINGS_MODULE, in the same line or a later one.
 fn settings_named(text: &str) -> Option<String> {
-    let line = text
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.starts_with('#') && line.contains("DJANGO_SETTINGS_MODULE"));
-    let after = match line {
-        Some(_) => text.split("DJANGO_SETTINGS_MODULE").nth(1)?,
-        None => return None,
-    };
-    let mut quoted = after.trim_start_matches(['"', '\'']).split(['"', '\'']);
-    quoted
-        .nth(1)
-        .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._".contains(c)))
-        .map(str::to_owned)
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    let code = code.join("\n");
+    let (_, after) = code.split_once("DJANGO_SETTINGS_MODULE")?;
+    let name = after.trim_start_matches(['"', '\'']).split(['"', '\'']).nth(1)?;
+    let is_module = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._".contains(c));
+    is_module.then(|| name.to_owned())
 }
 
 /// Of the settings for development and those that wsgi.py names, what servers should use.
@@ -227,14 +221,7 @@ struct Wsgi {
 
 /// wsgi.py: in a folder below, or beside manage.py.
 fn wsgi(root: &Path) -> Result<Wsgi> {
-    let mut found = BTreeSet::new();
-    for entry in fs_err::read_dir(root)? {
-        let entry = entry?;
-        if entry.path().join("wsgi.py").is_file() {
-            found.insert(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    let package = found.pop_first().unwrap_or_default();
+    let package = folders_with(root, "wsgi.py")?.pop_first().unwrap_or_default();
     let file = root.join(&package).join("wsgi.py");
     if !file.is_file() {
         return Err(Error::config("there is no wsgi.py, neither beside manage.py nor in a folder there")
@@ -268,6 +255,14 @@ mod tests {
 
     fn manage(settings: &str) -> String {
         format!("import os\n\nos.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", \"{settings}\")\n")
+    }
+
+    #[test]
+    fn the_settings_are_named_in_code_and_not_in_a_comment() {
+        let text = "# os.environ[\"DJANGO_SETTINGS_MODULE\"] = \"old.settings\"\nos.environ.setdefault(\n    \
+                    \"DJANGO_SETTINGS_MODULE\",\n    \"mysite.settings.dev\",\n)\n";
+        assert_eq!(settings_named(text).as_deref(), Some("mysite.settings.dev"));
+        assert_eq!(settings_named("DJANGO_SETTINGS_MODULE = name\n"), None);
     }
 
     #[test]
