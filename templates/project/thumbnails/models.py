@@ -34,6 +34,11 @@ class Picture(models.Model):
         return f"{self.name} ({self.state})"
 
     @classmethod
+    def of(cls, file):
+        """That of an uploaded file; None when there is none."""
+        return cls.objects.filter(name=file.name).first() if file else None
+
+    @classmethod
     def wait_for(cls, name):
         """Notes an upload, and queues its thumbnails when the transaction is through."""
         picture, _ = cls.objects.get_or_create(name=name)

@@ -11,7 +11,7 @@ register = template.Library()
 @register.inclusion_tag("thumbnails/thumbnail.html")
 def thumbnail(file, size, alt=""):
     """The picture in this size; a placeholder while its thumbnails are not there."""
-    picture = Picture.objects.filter(name=file.name).first() if file else None
+    picture = Picture.of(file)
     state = picture.state if picture else Picture.State.REFUSED
     context = {"alt": alt, "size": size, "state": state}
     if state == Picture.State.DONE:
