@@ -11,12 +11,12 @@ import pathlib
 import re
 import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/shop"))
 
 import crowd  # noqa: E402
+from containers import docker, healthy  # noqa: E402
 
 
 def main():
@@ -38,7 +38,7 @@ def main():
     while load.runs() and replaced < 2 * options.rounds:
         old = shop.web()[0]
         shop.scale(3)
-        subprocess.run(["docker", "stop", "--time", "30", old], check=True, stdout=subprocess.DEVNULL)
+        docker("stop", "--time", "30", old)
         docker("rm", old)
         replaced += 1
     busy = load.wait()
@@ -64,18 +64,20 @@ class Shop:
             environment["SITE_PORT"] = self.url().rsplit(":", 1)[1]
         subprocess.run(command + ["web"], cwd=self.folder, env=environment, check=True, capture_output=True)
         for container in self.web():
-            while docker("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
-                time.sleep(0.2)
+            healthy(container)
 
     def web(self):
         """The web containers, the oldest first."""
-        return docker("ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
-                      "--filter", "label=com.docker.compose.service=web").split()[::-1]
+        return self.of("web")[::-1]
+
+    def of(self, service):
+        """The containers of a service, the newest first."""
+        project = f"label=com.docker.compose.project={self.project}"
+        service = f"label=com.docker.compose.service={service}"
+        return docker("ps", "--quiet", "--filter", project, "--filter", service).split()
 
     def url(self):
-        nginx = docker("ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
-                       "--filter", "label=com.docker.compose.service=nginx")
-        return "http://" + docker("port", nginx, "8080/tcp").splitlines()[0]
+        return "http://" + docker("port", self.of("nginx")[0], "8080/tcp").splitlines()[0]
 
 
 class wrk:
@@ -101,10 +103,6 @@ class wrk:
         failed = int(answered.group(1)) if answered else 0
         broken = sum(map(int, sockets.groups())) if sockets else 0
         return f"{requests} requests, {rate} a second, 99 % within {p99}, {failed + broken} failed"
-
-
-def docker(*arguments):
-    return subprocess.run(["docker", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -27,12 +27,14 @@ class Crowd:
         paths = ["/", "/cache/"]
         count = 0
         while not self.over.is_set():
-            phase, start = self.phase, time.monotonic()
+            start = time.monotonic()
             try:
                 answer = reader.ask(paths[count % 2]).status
             except visitor.Failed:
                 answer = "none"
             count += 1
+            # What is going on when the answer comes, not when it was asked for: that is what made it.
+            phase = self.phase
             with self.lock:
                 self.answers[phase][answer] += 1
                 self.slowest[phase] = max(self.slowest[phase], time.monotonic() - start)
@@ -41,15 +43,14 @@ class Crowd:
     def buy(self, at):
         count = 0
         while not self.over.is_set():
-            phase = self.phase
             buyer = visitor.Visitor(self.site, timeout=60)
             try:
                 order = buyer.order(visitor.png(120, 90, seed=at * 50 + count))
                 with self.lock:
-                    self.orders[phase].append(order)
+                    self.orders[self.phase].append(order)
             except visitor.Failed as failed:
                 with self.lock:
-                    self.failures[phase][failed.status or "none"] += 1
+                    self.failures[self.phase][failed.status or "none"] += 1
             count += 1
             self.over.wait(0.1)
 

@@ -6,12 +6,12 @@
 """
 
 import argparse
-import subprocess
 import sys
 import time
 
 import crowd
 import visitor
+from containers import docker, healthy
 
 
 def main():
@@ -75,18 +75,6 @@ def main():
 
 def settled(state):
     return bool(state["confirmed"]) and state["picture"] == "done"
-
-
-def docker(*arguments):
-    return subprocess.run(["docker", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def healthy(container):
-    for _ in range(600):
-        if docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy":
-            return
-        time.sleep(0.1)
-    raise SystemExit(f"{container} did not become healthy")
 
 
 if __name__ == "__main__":
