@@ -4,7 +4,8 @@ import os
 
 wsgi_app = os.environ["WSGI"]
 chdir = "/home/docker/code"
-bind = "0.0.0.0:8000"
+# The socket that start-web has opened.
+bind = os.environ["LISTEN"]
 worker_class = "gthread"
 threads = 4
 # Below nginx's proxy_read_timeout, so that the worker gives up before nginx does.

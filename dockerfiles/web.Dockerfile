@@ -33,4 +33,4 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/', timeout=4)"]
-CMD ["sh", "dockerfiles/start-web"]
+CMD ["python3", "dockerfiles/start-web"]

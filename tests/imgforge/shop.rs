@@ -1,7 +1,9 @@
 //! The shop of `fixtures/shop` as `imgforge init` makes it ready: released with one command, and used over HTTP from outside.
 
+mod beside;
 mod bucket;
 mod projects;
+mod stop;
 mod wrong;
 
 use crate::support::docker::docker_prints;

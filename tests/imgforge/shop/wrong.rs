@@ -3,106 +3,15 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::docker::{docker, docker_prints};
+use super::beside::{Container, files, status, within};
+use crate::support::docker::docker_prints;
 use crate::support::shop::{Built, Shop};
 
 /// Sleeps as long as a slow page does.
 const SLOW: &str = "import time\n\n\ndef application(environ, start_response):\n    time.sleep(3)\n    \
                     start_response('200 OK', [])\n    return [b'slow']\n";
-
-/// A container beside the shop's own. Dropped, it is gone.
-struct Container(String);
-
-impl Container {
-    fn run(shop: &Shop, name: &str, like: &str, more: &[&str]) -> Self {
-        let name = format!("{}-{name}", shop.project);
-        let image = docker_prints(&["inspect", "--format", "{{.Image}}", &shop.container(like)]);
-        let network = format!("{}_default", shop.project);
-        let base = ["run", "--detach", "--name", &name, "--network", &network, "--network-alias", &name];
-        let port = if like == "nginx" { "127.0.0.1::8080" } else { "127.0.0.1::8000" };
-        docker_prints(&[&base[..], &["--publish", port], more, &[image.trim()]].concat());
-        Container(name)
-    }
-
-    /// uWSGI, with lines of uwsgi.ini in place of others.
-    fn uwsgi(shop: &Shop, name: &str, lines: &[(&str, &str)], more: &[&str]) -> Self {
-        let mut ini = shop.read("dockerfiles/uwsgi.ini");
-        for (right, wrong) in lines {
-            assert!(ini.contains(right), "{right}");
-            ini = ini.replace(right, wrong);
-        }
-        shop.write(&format!("{name}.ini"), &ini);
-        let mount = format!(
-            "{}:/home/docker/code/dockerfiles/uwsgi.ini:ro",
-            shop.path(&format!("{name}.ini")).display()
-        );
-        Self::run(
-            shop,
-            name,
-            "web",
-            &[&["--env", "SERVER=uwsgi", "--volume", &mount, "--volume", &files(shop)], more].concat(),
-        )
-    }
-
-    /// nginx before it.
-    fn nginx(&self, shop: &Shop, more: &[&str]) -> Self {
-        let app = format!("APP_SERVER={}:8000", self.0);
-        let name = format!("nginx-{}", self.0.rsplit_once('-').unwrap().1);
-        Self::run(shop, &name, "nginx", &[&["--env", &app], more].concat())
-    }
-
-    fn address(&self) -> String {
-        docker_prints(&["port", &self.0]).lines().next().unwrap().rsplit(' ').next().unwrap().to_owned()
-    }
-
-    fn log(&self) -> String {
-        let done = docker(&["logs", &self.0]);
-        [done.stdout, done.stderr].iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
-    }
-
-    fn state(&self) -> String {
-        docker_prints(&["inspect", "--format", "{{.State.Status}}", &self.0]).trim().to_owned()
-    }
-
-    /// Waits until it says so.
-    #[track_caller]
-    fn says(&self, words: &str) {
-        within(30, &format!("{} says {words:?}", self.0), || self.log().contains(words));
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        docker(&["rm", "--force", "--volumes", &self.0]);
-    }
-}
-
-#[track_caller]
-fn within(seconds: u64, what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !is() {
-        assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// The volume of static files and uploads, as `docker run` takes it.
-fn files(shop: &Shop) -> String {
-    format!("{}_files:/home/docker/files:ro", shop.project)
-}
-
-/// The status of a page; 0 when the connection ended without one.
-fn status(address: &str, page: &str, host: Option<&str>) -> u16 {
-    let url = format!("http://{address}{page}");
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--max-time", "20", "--output", "/dev/null", "--write-out", "%{http_code}", &url]);
-    if let Some(host) = host {
-        curl.args(["--header", &format!("Host: {host}")]);
-    }
-    String::from_utf8_lossy(&curl.output().unwrap().stdout).parse().unwrap()
-}
 
 #[track_caller]
 fn comes(address: &str, page: &str, wanted: u16) {

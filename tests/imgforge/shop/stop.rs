@@ -1,0 +1,92 @@
+//! A web container that is told to stop while requests run, wait and come: what is lost without `start-web`, and that nothing is
+//! with it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::Duration;
+
+use super::beside::Container;
+use crate::support::docker::docker_prints;
+use crate::support::shop::{Built, Shop};
+
+/// A request takes a while, and is read before it is answered.
+const SLOW: &str = "import time\n\n\ndef application(environ, start_response):\n    environ['wsgi.input'].read()\n    \
+     time.sleep(1.5)\n    start_response('200 OK', [])\n    return [b'done']\n";
+
+/// Starts the server as most do: it opens its socket itself, and gets the signal at once.
+const PLAIN: &str = "import os\n\nos.environ['LISTEN'] = '0.0.0.0:8000'\nserver = os.environ['SERVER']\ncommand = \
+     ['uwsgi', '--ini', 'dockerfiles/uwsgi.ini'] if server == 'uwsgi' else ['gunicorn', '--config', \
+     'dockerfiles/gunicorn.conf.py']\nos.execvp(command[0], command)\n";
+
+/// What became of an order that nginx would have sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// It was answered.
+    Answered,
+    /// The connection was not taken: another container can be asked.
+    Refused,
+    /// It was sent, and no answer came: nobody may send it again.
+    Lost,
+}
+
+fn order(address: SocketAddr) -> Order {
+    // nginx waits as long: proxy_connect_timeout.
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else {
+        return Order::Refused;
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbook";
+    let mut answer = Vec::new();
+    match stream.write_all(request).and_then(|()| stream.read_to_end(&mut answer)) {
+        Ok(_) if answer.starts_with(b"HTTP/1.1 200") => Order::Answered,
+        _ => Order::Lost,
+    }
+}
+
+/// Three orders for a server that does one at a time, SIGTERM, and two orders that come while it stops.
+fn stopped(shop: &Shop, server: &str, name: &str, more: &[&str]) -> Vec<Order> {
+    shop.write("slow.py", SLOW);
+    let mount = format!("{}:/home/docker/code/slow.py:ro", shop.path("slow.py").display());
+    let slow = ["--env", "WSGI=slow:application", "--env", "WEB_CONCURRENCY=1", "--volume", &mount];
+    let one = [("threads = 4", "threads = 1")];
+    let container = Container::web(shop, server, name, &one, &[&slow, more].concat());
+    container.says(if server == "uwsgi" { "spawned uWSGI worker 1" } else { "Booting worker" });
+    let ip = docker_prints(&[
+        "inspect",
+        "--format",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        &container.0,
+    ]);
+    let address = SocketAddr::new(ip.trim().parse().unwrap(), 8000);
+    assert_eq!(order(address), Order::Answered, "{}", container.log());
+
+    let ordered = || -> JoinHandle<Order> { spawn(move || order(address)) };
+    let mut orders: Vec<JoinHandle<Order>> = (0..3).map(|_| ordered()).collect();
+    sleep(Duration::from_millis(500));
+    docker_prints(&["kill", "--signal", "TERM", &container.0]);
+    sleep(Duration::from_millis(500));
+    orders.extend((0..2).map(|_| ordered()));
+    let ended = orders.into_iter().map(|order| order.join().unwrap()).collect();
+    let code = docker_prints(&["wait", &container.0]);
+    assert_eq!(code.trim(), "0", "{}", container.log());
+    ended
+}
+
+#[tokio::test]
+async fn no_order_is_lost_when_the_web_server_is_stopped() {
+    let shop = Shop::new(Built { server: "gunicorn", engine: "direct" }).await;
+    shop.program().run(&["release"]).ok();
+    shop.write("plain.py", PLAIN);
+    let plain = format!("{}:/home/docker/code/dockerfiles/start-web:ro", shop.path("plain.py").display());
+    for server in ["gunicorn", "uwsgi"] {
+        // Without it: those that come late are taken by nobody, and uWSGI leaves those that wait.
+        let plainly = stopped(&shop, server, &format!("plain-{server}"), &["--volume", &plain]);
+        assert_eq!(plainly[3..], [Order::Lost, Order::Lost], "{server}");
+        assert_eq!(plainly[..3].contains(&Order::Lost), server == "uwsgi", "{server}: {plainly:?}");
+
+        let gracefully = stopped(&shop, server, &format!("graceful-{server}"), &[]);
+        assert_eq!(gracefully[..3], [Order::Answered; 3], "{server}");
+        assert_eq!(gracefully[3..], [Order::Refused; 2], "{server}");
+    }
+}
