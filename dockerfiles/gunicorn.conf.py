@@ -5,7 +5,9 @@ import os
 wsgi_app = os.environ["WSGI"]
 chdir = "/home/docker/code"
 # The socket that start-web has opened.
-bind = os.environ["LISTEN"]
+bind = "fd://" + os.environ["LISTEN_FD"]
+# Before anything is asked of it, and once for all workers.
+preload_app = True
 worker_class = "gthread"
 threads = 4
 # Below nginx's proxy_read_timeout, so that the worker gives up before nginx does.

@@ -37,12 +37,15 @@ async fn behind_uwsgi_built_with_its_dockerfile_everything_works() {
     // The tests of the template's own modules and of the shop, with the database, cache and settings of servers.
     let tested = shop.exec("web", "python3 manage.py test 2>&1 || true");
     assert!(tested.ends_with("OK") || tested.contains("\nOK\n"), "{tested}");
+    // memcached, RabbitMQ and PostgreSQL are killed under load, and nothing is lost.
+    println!("{}", shop.visit("outages.py", &["--project", &shop.project, "--seconds", "4"]));
 }
 
 #[tokio::test]
 async fn behind_gunicorn_built_directly_everything_works() {
     let shop = Shop::new(Built { server: "gunicorn", engine: "direct" }).await;
     works(&shop, "gunicorn");
+    replaced_under_load(&shop);
 
     // One line makes it the other server.
     let config = shop.read("imgforge.toml");
@@ -50,6 +53,7 @@ async fn behind_gunicorn_built_directly_everything_works() {
     assert_eq!(config.lines().zip(other.lines()).filter(|(one, two)| one != two).count(), 1);
     shop.write("imgforge.toml", &other);
     works(&shop, "uwsgi");
+    replaced_under_load(&shop);
 }
 
 const COUNT: &str =
@@ -82,6 +86,14 @@ fn works(shop: &Shop, server: &str) {
     );
     // nginx has none of the secrets, and no code.
     assert_eq!(shop.exec("nginx", "find /home /opt /srv -name '*.py' 2>/dev/null || true"), "");
+}
+
+/// Both web containers, while visitors read and order: no request fails.
+fn replaced_under_load(shop: &Shop) {
+    let folder = shop.folder().display().to_string();
+    let told =
+        shop.visit("replace.py", &["--project", &shop.project, "--folder", &folder, "--containers", "2"]);
+    println!("{told}");
 }
 
 fn gone_when_taken_down(shop: &Shop) {

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::{JoinHandle, sleep, spawn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::beside::Container;
 use crate::support::docker::docker_prints;
@@ -14,10 +14,19 @@ use crate::support::shop::{Built, Shop};
 const SLOW: &str = "import time\n\n\ndef application(environ, start_response):\n    environ['wsgi.input'].read()\n    \
      time.sleep(1.5)\n    start_response('200 OK', [])\n    return [b'done']\n";
 
+/// Loads when it may.
+const HEAVY: &str = "import os\nimport time\n\nprint('loading', flush=True)\nwhile not os.path.exists('/tmp/go'):\n    \
+     time.sleep(0.1)\n\n\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    \
+     return [b'done']\n";
+
 /// Starts the server as most do: it opens its socket itself, and gets the signal at once.
-const PLAIN: &str = "import os\n\nos.environ['LISTEN'] = '0.0.0.0:8000'\nserver = os.environ['SERVER']\ncommand = \
-     ['uwsgi', '--ini', 'dockerfiles/uwsgi.ini'] if server == 'uwsgi' else ['gunicorn', '--config', \
-     'dockerfiles/gunicorn.conf.py']\nos.execvp(command[0], command)\n";
+const PLAIN: &str = "import os\n\nos.environ['LISTEN_FD'] = ''\ncommand = ['uwsgi', '--ini', 'dockerfiles/uwsgi.ini']\n\
+     if os.environ['SERVER'] == 'gunicorn':\n    \
+     command = ['gunicorn', '--config', 'dockerfiles/gunicorn.conf.py']\nos.execvp(command[0], command)\n";
+const PLAIN_SOCKETS: [(&str, &[(&str, &str)]); 2] = [
+    ("gunicorn", &[("\"fd://\" + os.environ[\"LISTEN_FD\"]", "\"0.0.0.0:8000\"")]),
+    ("uwsgi", &[("fd://$(LISTEN_FD)", "0.0.0.0:8000"), ("hook-post-app", "# hook-post-app")]),
+];
 
 /// What became of an order that nginx would have sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,22 +53,42 @@ fn order(address: SocketAddr) -> Order {
     }
 }
 
+/// The web server alone, with another application.
+fn serving(
+    shop: &Shop,
+    server: &str,
+    name: &str,
+    application: &str,
+    lines: &[(&str, &str)],
+    more: &[&str],
+) -> (Container, SocketAddr) {
+    shop.write(&format!("{name}.py"), application);
+    let mount = format!("{}:/home/docker/code/other.py:ro", shop.path(&format!("{name}.py")).display());
+    let other = ["--env", "WSGI=other:application", "--env", "WEB_CONCURRENCY=1", "--volume", &mount];
+    let container = Container::web(shop, server, name, lines, &[&other, more].concat());
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let ip = docker_prints(&["inspect", "--format", format, &container.0]);
+    (container, SocketAddr::new(ip.trim().parse().unwrap(), 8000))
+}
+
+/// Waits until it answers; before that it refuses.
+#[track_caller]
+fn ready(container: &Container, address: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match order(address) {
+            Order::Answered => return,
+            Order::Refused if Instant::now() < deadline => sleep(Duration::from_millis(100)),
+            other => panic!("{other:?}\n{}", container.log()),
+        }
+    }
+}
+
 /// Three orders for a server that does one at a time, SIGTERM, and two orders that come while it stops.
-fn stopped(shop: &Shop, server: &str, name: &str, more: &[&str]) -> Vec<Order> {
-    shop.write("slow.py", SLOW);
-    let mount = format!("{}:/home/docker/code/slow.py:ro", shop.path("slow.py").display());
-    let slow = ["--env", "WSGI=slow:application", "--env", "WEB_CONCURRENCY=1", "--volume", &mount];
-    let one = [("threads = 4", "threads = 1")];
-    let container = Container::web(shop, server, name, &one, &[&slow, more].concat());
-    container.says(if server == "uwsgi" { "spawned uWSGI worker 1" } else { "Booting worker" });
-    let ip = docker_prints(&[
-        "inspect",
-        "--format",
-        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
-        &container.0,
-    ]);
-    let address = SocketAddr::new(ip.trim().parse().unwrap(), 8000);
-    assert_eq!(order(address), Order::Answered, "{}", container.log());
+fn stopped(shop: &Shop, server: &str, name: &str, lines: &[(&str, &str)], more: &[&str]) -> Vec<Order> {
+    let one = [&[("threads = 4", "threads = 1")], lines].concat();
+    let (container, address) = serving(shop, server, name, SLOW, &one, more);
+    ready(&container, address);
 
     let ordered = || -> JoinHandle<Order> { spawn(move || order(address)) };
     let mut orders: Vec<JoinHandle<Order>> = (0..3).map(|_| ordered()).collect();
@@ -74,19 +103,27 @@ fn stopped(shop: &Shop, server: &str, name: &str, more: &[&str]) -> Vec<Order> {
 }
 
 #[tokio::test]
-async fn no_order_is_lost_when_the_web_server_is_stopped() {
+async fn no_order_is_lost_when_the_web_server_starts_and_stops() {
     let shop = Shop::new(Built { server: "gunicorn", engine: "direct" }).await;
     shop.program().run(&["release"]).ok();
-    shop.write("plain.py", PLAIN);
-    let plain = format!("{}:/home/docker/code/dockerfiles/start-web:ro", shop.path("plain.py").display());
-    for server in ["gunicorn", "uwsgi"] {
+    shop.write("plain", PLAIN);
+    let plain = format!("{}:/home/docker/code/dockerfiles/start-web:ro", shop.path("plain").display());
+    for (server, sockets) in PLAIN_SOCKETS {
         // Without it: those that come late are taken by nobody, and uWSGI leaves those that wait.
-        let plainly = stopped(&shop, server, &format!("plain-{server}"), &["--volume", &plain]);
+        let name = format!("plain-{server}");
+        let plainly = stopped(&shop, server, &name, sockets, &["--volume", &plain]);
         assert_eq!(plainly[3..], [Order::Lost, Order::Lost], "{server}");
         assert_eq!(plainly[..3].contains(&Order::Lost), server == "uwsgi", "{server}: {plainly:?}");
 
-        let gracefully = stopped(&shop, server, &format!("graceful-{server}"), &[]);
+        let gracefully = stopped(&shop, server, &format!("graceful-{server}"), &[], &[]);
         assert_eq!(gracefully[..3], [Order::Answered; 3], "{server}");
         assert_eq!(gracefully[3..], [Order::Refused; 2], "{server}");
+
+        // Nobody waits while the site is loaded.
+        let (container, address) = serving(&shop, server, &format!("heavy-{server}"), HEAVY, &[], &[]);
+        container.says("loading");
+        assert_eq!(order(address), Order::Refused, "{}", container.log());
+        docker_prints(&["exec", &container.0, "touch", "/tmp/go"]);
+        ready(&container, address);
     }
 }
