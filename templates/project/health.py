@@ -1,11 +1,15 @@
 """Answers that must not depend on anything else: whether the site runs, and what it says while the database is away."""
 
 import logging
+import sys
 
+from django.core.signals import got_request_exception
 from django.db import InterfaceError, OperationalError
+from django.dispatch import receiver
 from django.http import HttpResponse
 
 logger = logging.getLogger(__name__)
+AWAY = (InterfaceError, OperationalError)
 
 UNAVAILABLE = """<!doctype html>
 <html lang="en">
@@ -44,17 +48,23 @@ class UnavailableMiddleware:
         self.get_response = get_response
 
     def __call__(self, request):
-        try:
-            return self.get_response(request)
-        except (OperationalError, InterfaceError) as error:
-            # Raised by a middleware (sessions, when a response is on its way out).
+        response = self.get_response(request)
+        error = getattr(request, "uncaught", None)
+        if response.status_code == 500 and isinstance(error, AWAY):
             return self.unavailable(request, error)
+        return response
 
     def process_exception(self, request, error):
-        if isinstance(error, (OperationalError, InterfaceError)):
-            return self.unavailable(request, error)
-        return None
+        """What a view raises."""
+        return self.unavailable(request, error) if isinstance(error, AWAY) else None
 
     def unavailable(self, request, error):
         logger.warning("%s %s: the database is away: %s", request.method, request.path, str(error).split("\n")[0])
         return HttpResponse(UNAVAILABLE, status=503, headers={"Retry-After": "5"})
+
+
+@receiver(got_request_exception)
+def keep(sender, request=None, **kwargs):
+    """What a middleware raises (sessions, when a response is on its way out): Django makes it a 500 before others see it."""
+    if request is not None:
+        request.uncaught = sys.exc_info()[1]
