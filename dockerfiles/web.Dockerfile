@@ -13,8 +13,17 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     if [ -s /run/secrets/pip_conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip_conf; fi; \
+{% if is_locked_by_uv %}
+    set -e; install="/tmp/installer/bin/pip --disable-pip-version-check install --only-binary :all:"; \
+    $install {{ uv }}; \
+    /tmp/installer/bin/uv export --frozen --no-dev --no-emit-project --no-header --quiet --output-file /tmp/locked.txt; \
+    export PIP_PYTHON=/opt/venv/bin/python3; \
+    $install --requirement /tmp/locked.txt; \
+    $install --requirement dockerfiles/requirements.txt
+{% else %}
     /tmp/installer/bin/pip --python /opt/venv/bin/python3 --disable-pip-version-check install \
         --only-binary :all: --requirement dockerfiles/requirements.txt
+{% endif %}
 
 FROM ${BASE}
 # A fixed uid: files in volumes and the owner of baked secrets are written as numbers. files is for a volume.

@@ -19,9 +19,12 @@ pub mod change;
 mod files;
 mod requirements;
 pub mod site;
+mod uv_lock;
 
 /// Debian's release in bases made of its packages.
 const SUITE: &str = "trixie";
+/// What reads uv.lock while an image is built.
+const UV: &str = "uv==0.13.9";
 /// Modules of Python and of the site's packages whose names come to mind for a project.
 const TAKEN: [&str; 24] = [
     "array",
@@ -216,6 +219,9 @@ impl Renderer {
             requirements_copy => site.requirements_copy(),
             requirements_from_dockerfiles => format!("../{}", site.requirements_file()),
             requirements => requirements::missing(&site.named),
+            uv => UV,
+            install => install(site),
+            is_locked_by_uv => site.is_locked_by_uv(),
         };
         Ok(Renderer { environment, values })
     }
@@ -223,6 +229,20 @@ impl Renderer {
     fn render(&self, text: &str) -> Result<String> {
         self.environment.render_str(text, &self.values).map_err(unrendered)
     }
+}
+
+/// The commands that a pipeline's tests install the site's packages with, those for developers among them.
+fn install(site: &Site) -> Vec<String> {
+    let mut commands = Vec::new();
+    if site.is_locked_by_uv() {
+        commands.push(format!("pip install {UV}"));
+        commands.push(
+            "uv export --frozen --no-emit-project --no-header --quiet --output-file /tmp/locked.txt".into(),
+        );
+        commands.push("pip install --requirement /tmp/locked.txt".into());
+    }
+    commands.push("pip install --requirement dockerfiles/requirements.txt".into());
+    commands
 }
 
 /// What stands for a choice on the command line and in templates.

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::requirements;
+use super::{requirements, uv_lock};
 use crate::error::{Error, Result};
 
 /// Where requirements are looked for, the most fitting first.
-const REQUIREMENTS: [&str; 5] = [
+const REQUIREMENTS: [&str; 6] = [
     "requirements/production.txt",
     "requirements/prod.txt",
     "requirements.txt",
     "requirements/base.txt",
     "requirements/requirements.txt",
+    uv_lock::FILE,
 ];
 /// What settings for servers are called, beside those for development.
 const FOR_SERVERS: [&str; 2] = ["production", "prod"];
@@ -95,10 +96,10 @@ impl Site {
         })?;
         let requirements = REQUIREMENTS.iter().map(PathBuf::from).find(|file| root.join(file).is_file());
         if requirements.is_none() && root.join("pyproject.toml").is_file() {
-            return Err(Error::config("the project has pyproject.toml and no requirements.txt")
-                .help("uv export --no-dev --no-emit-project --format requirements-txt --output-file requirements.txt"));
+            return Err(unlocked(root));
         }
         let named = match &requirements {
+            Some(file) if file == Path::new(uv_lock::FILE) => uv_lock::named(&root.join(file))?,
             Some(file) => requirements::named(&root.join(file))?,
             None => BTreeSet::new(),
         };
@@ -152,8 +153,16 @@ impl Site {
             .map_or_else(|| "requirements.txt".into(), |file| file.display().to_string())
     }
 
+    /// Whether uv keeps the versions of its packages.
+    pub fn is_locked_by_uv(&self) -> bool {
+        self.requirements.as_deref() == Some(Path::new(uv_lock::FILE))
+    }
+
     /// What a Dockerfile copies before it installs packages: files that name one another come together.
     pub fn requirements_copy(&self) -> String {
+        if self.is_locked_by_uv() {
+            return format!("pyproject.toml {} ./", uv_lock::FILE);
+        }
         match self.requirements_file().split_once('/') {
             Some((folder, _)) => format!("{folder} {folder}/"),
             None => format!("{} ./", self.requirements_file()),
@@ -169,6 +178,16 @@ fn compose_file(root: &Path) -> Result<&'static str> {
         }
     }
     Ok(COMPOSE_FILE)
+}
+
+/// Packages are named in pyproject.toml alone, and in no versions.
+fn unlocked(root: &Path) -> Error {
+    let error = Error::config("the project has pyproject.toml, and neither requirements.txt nor uv.lock");
+    if root.join("poetry.lock").is_file() {
+        return error
+            .help("poetry export --output requirements.txt   (with the plugin poetry-plugin-export)");
+    }
+    error.help("uv lock   writes the versions of its packages to uv.lock")
 }
 
 /// The folders below `root` that have a file of this name.
@@ -303,6 +322,24 @@ mod tests {
         assert_eq!(named.settings_module, "mysite.settings.dev");
         let error = Site::read(folder.path(), Some("mysite.settings.nothing")).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Config);
+    }
+
+    #[test]
+    fn packages_without_versions_are_refused_and_those_that_uv_keeps_are_not() {
+        let folder = project(&[
+            ("manage.py", &manage("shop.settings")),
+            ("shop/settings.py", ""),
+            ("shop/wsgi.py", ""),
+            ("pyproject.toml", ""),
+        ]);
+        let refused = || Site::read(folder.path(), None).unwrap_err();
+        assert!(refused().help_text().unwrap().starts_with("uv lock"));
+        fs_err::write(folder.path().join("poetry.lock"), "").unwrap();
+        assert!(refused().help_text().unwrap().starts_with("poetry export"));
+        fs_err::write(folder.path().join("uv.lock"), "version = 1\n").unwrap();
+        let site = Site::read(folder.path(), None).unwrap().unwrap();
+        assert!(site.is_locked_by_uv());
+        assert_eq!(site.requirements_copy(), "pyproject.toml uv.lock ./");
     }
 
     #[test]

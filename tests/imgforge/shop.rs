@@ -38,7 +38,8 @@ async fn behind_uwsgi_built_with_its_dockerfile_everything_works() {
     let tested = shop.exec("web", "python3 manage.py test 2>&1 || true");
     assert!(tested.ends_with("OK") || tested.contains("\nOK\n"), "{tested}");
     // memcached, RabbitMQ and PostgreSQL are killed under load, and nothing is lost.
-    println!("{}", shop.visit("outages.py", &["--project", &shop.project, "--seconds", "4"]));
+    let told = shop.visit("outages.py", &["--project", &shop.project, "--seconds", "4"]);
+    assert!(told.contains("postgres killed") && told.contains("have their thumbnails"), "{told}");
 }
 
 #[tokio::test]
@@ -93,7 +94,7 @@ fn replaced_under_load(shop: &Shop) {
     let folder = shop.folder().display().to_string();
     let told =
         shop.visit("replace.py", &["--project", &shop.project, "--folder", &folder, "--containers", "2"]);
-    println!("{told}");
+    assert!(told.contains("2 containers replaced"), "{told}");
 }
 
 fn gone_when_taken_down(shop: &Shop) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::program::Program;
 use crate::support::shop::{Built, Shop};
 
 const DIRECTLY: Built = Built { server: "gunicorn", engine: "direct" };
@@ -77,4 +78,24 @@ async fn a_project_as_coderedcms_makes_it() {
     let shop = released(&made, DIRECTLY).await;
     shop.answers("/", "<html");
     shop.answers("/admin/login/", "Sign in");
+}
+
+/// Packages in pyproject.toml, their versions in uv.lock.
+#[tokio::test]
+async fn a_project_whose_packages_uv_keeps() {
+    let made = Made::by(&["Django==5.2.19"], &["django-admin", "startproject", "mysite", "."]);
+    let project = "[project]\nname = \"mysite\"\nversion = \"1\"\nrequires-python = \">=3.11\"\n\
+                   dependencies = [\"Django==5.2.18\", \"Pillow>=11\"]\n\n\
+                   [dependency-groups]\ndev = [\"django-debug-toolbar\"]\n";
+    std::fs::write(made.path().join("pyproject.toml"), project).unwrap();
+    let init = Program::new(made.path());
+    init.run(&["init", "--yes"]).failed(2, "uv lock");
+    let locked =
+        Command::new("uv").args(["lock", "--quiet"]).current_dir(made.path()).output().expect("uv is there");
+    assert!(locked.status.success(), "{}", String::from_utf8_lossy(&locked.stderr));
+
+    let shop = released(&made, Built { server: "gunicorn", engine: "docker" }).await;
+    shop.answers("/admin/login/", "Django administration");
+    let listed = "python3 -c 'import django, importlib.util as u; print(django.__version__, u.find_spec(\"debug_toolbar\"))'";
+    assert_eq!(shop.exec("web", listed), "5.2.18 None");
 }
