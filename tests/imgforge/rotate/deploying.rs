@@ -93,6 +93,29 @@ fn deploy_finds_all_images_when_the_secret_of_one_was_rotated() {
 }
 
 #[test]
+fn deploy_of_a_commit_that_was_not_released_names_what_runs_instead_of_deploying_it() {
+    let production = Production::with("once = []");
+    production.release();
+    production.tiny.write("www/index.html", "changed\n");
+    production.tiny.commit();
+    production.put_secret("second");
+    let rotated = rotate(&production, &[]);
+    assert!(rotated["images"][0]["tag"].as_str().unwrap().starts_with("rotated-"), "{rotated}");
+    let refused = deploy(&production, &[]).failed(6, "which is this commit with these secrets");
+    let help = format!("--image web={}", to(&rotated));
+    for words in ["push it first with `imgforge push`", &help] {
+        assert!(refused.stderr.contains(words), "{words} is not in\n{}", refused.stderr);
+    }
+    deploy(&production, &["--image", &format!("web={}", to(&rotated))]).ok();
+    assert_eq!(production.ecs.revision(), "shop:43", "it runs already");
+
+    // Nor is there a tag for what is in no commit.
+    production.tiny.write("www/index.html", "changed again\n");
+    let refused = deploy(&production, &[]).failed(6, "the sources are in no commit");
+    assert!(refused.stderr.contains(&help), "{}", refused.stderr);
+}
+
+#[test]
 fn a_tag_that_names_another_image_stays_and_does_not_hold_up_the_rotation() {
     let production = Production::with("once = []");
     production.release();
