@@ -331,33 +331,59 @@ pub fn is_on_daemon(config: &Config) -> bool {
     config.deploy.as_ref().is_some_and(|deploy| *deploy.target.get_ref() == Target::Compose)
 }
 
-/// Finds the images of a release that is in the registry already, so that it can be deployed without a build.
+/// Finds the images of a release that is in the registry already, so that it can be deployed without a build. What is
+/// `running` is not taken instead: it may be of another commit.
 ///
 /// # Errors
 /// An image is not there.
-pub async fn find(parts: &Parts, plan: &Plan, chosen: &BTreeMap<String, Reference>) -> Result<Release> {
+pub async fn find(
+    parts: &Parts,
+    plan: &Plan,
+    chosen: &BTreeMap<String, Reference>,
+    running: Option<&Running>,
+) -> Result<Release> {
     let registry = parts.registry()?;
     let images = try_join_all(plan.images.iter().map(async |planned| {
         let name = &planned.image;
-        let (repository, version) = match chosen.get(name) {
-            Some(reference) => (reference.repository.clone(), reference.version()),
+        let (repository, digest) = match chosen.get(name) {
+            Some(reference) => {
+                let digest = registry.head(&reference.repository, &reference.version()).await?;
+                let digest = digest.ok_or_else(|| {
+                    Error::refused(format!("there is no image {reference}"))
+                        .help("name one that is there, as `imgforge push` or `imgforge rotate` printed it")
+                })?;
+                (reference.repository.clone(), digest)
+            }
             None => {
+                let by_digest = by_digest(name, running);
                 let tag = plan.tag().ok_or_else(|| {
                     Error::refused("the sources are in no commit, so there is no tag to find their images by")
-                        .help(format!("name the image: --image {name}=REPOSITORY@sha256:…, or release it"))
+                        .help(format!("release them, or name the image: {by_digest}"))
                 })?;
-                (registry.repository(name)?, Version::Tag(tag.parse()?))
+                let repository = registry.repository(name)?;
+                let digest = registry.head(&repository, &Version::Tag(tag.parse()?)).await?;
+                let digest = digest.ok_or_else(|| {
+                    Error::refused(format!(
+                        "there is no image {repository}:{tag}, which is this commit with these secrets"
+                    ))
+                    .help(format!("push it first with `imgforge push`, or name another: {by_digest}"))
+                })?;
+                (repository, digest)
             }
         };
-        let digest = registry.head(&repository, &version).await?.ok_or_else(|| {
-            Error::refused(format!("there is no image {repository} {version}"))
-                .help("push it first with `imgforge push`")
-        })?;
         let reference = Reference { repository, tag: None, digest: Some(digest) };
         Ok::<_, Error>((name.clone(), ReleasedImage { reference, local: None, image: None }))
     }))
     .await?;
     Ok(Release { id: plan.release.clone(), images: images.into_iter().collect() })
+}
+
+/// How an image is named by digest, for help: as it runs, where that is known.
+fn by_digest(name: &str, running: Option<&Running>) -> String {
+    match running.and_then(|running| running.images.get(name)).filter(|runs| runs.digest.is_some()) {
+        Some(runs) => format!("--image {name}={runs} (that one runs)"),
+        None => format!("--image {name}=REPOSITORY@sha256:…"),
+    }
 }
 
 /// Gives the daemon the images of a found release that it cannot pull: a layout on disk is nothing to pull from.

@@ -2,14 +2,17 @@
 //!
 //! look → plan → send → deploy. One image takes seven small requests, five of them one after another: manifest, config,
 //! the layer's upload (two) beside the config's (two), manifest. What this machine has pushed, rotated or read by digest before
-//! is not read again (`registry/kept.rs`): five, three of them one after another.
+//! is not read again (`registry/kept.rs`): five, three of them one after another. Beside the uploads two more ask of which release
+//! an image is that is named by digest.
 //!
 //! Invariants: nothing is changed before the plan exists, and the plan names the new digests already: they follow from what
-//! was read. The code did not change, so that no once-task runs.
+//! was read. The code did not change, so that no once-task runs. What was rotated is a release of its commit with the new
+//! secrets: its images get that tag, those that stay what they are, too (`rotate/tags.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::join_all;
+use futures_util::{StreamExt, TryStreamExt, join, stream};
 
 use crate::config::{Config, EngineName};
 use crate::deploy::{Deployed, Release, ReleasedImage, Running};
@@ -18,7 +21,7 @@ use crate::engine::Built;
 use crate::error::{Error, Result};
 use crate::image::reference::Reference;
 use crate::layer::bake::Folders;
-use crate::plan::{self, Until};
+use crate::plan::{self, Source, Until};
 use crate::progress::{Reporter, Stage};
 use crate::release::journal::Journal;
 use crate::release::lock::Lock;
@@ -29,10 +32,12 @@ mod found;
 pub mod planned;
 mod rotation;
 mod send;
+mod tags;
 
 use planned::{PlannedRotation, RotatePlan};
 use rotation::Rotation;
 pub use send::Rotated;
+use tags::Tags;
 
 /// How many images are looked at or sent at once.
 const AT_ONCE: usize = 16;
@@ -50,6 +55,7 @@ pub struct Request {
 
 /// What was seen, for what comes after the plan.
 pub struct Seen {
+    source: Source,
     running: Option<Running>,
     rotations: Vec<Rotation>,
 }
@@ -101,8 +107,9 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
         Rotation::new(name, reference, found, &bake, &versions)
             .map_err(|error| error.context(format!("{name} cannot be rotated: {reference}")))
     });
-    let rotations = stream::iter(rotations.collect::<Vec<_>>());
-    let rotations: Vec<Rotation> = rotations.buffered(AT_ONCE).try_collect().await?;
+    let rotations = stream::iter(rotations.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect();
+    let (source, rotations) = join!(release::source::source(&config.root), rotations);
+    let rotations: Vec<Rotation> = rotations?;
     let plan = RotatePlan {
         project: config.project.get_ref().clone(),
         environment: config.environment.clone(),
@@ -111,7 +118,7 @@ async fn look(parts: &Parts, request: &Request) -> Result<(RotatePlan, Seen)> {
         deploy: (running.as_ref().zip(parts.deployer.as_deref()))
             .map(|(running, deployer)| release::observe::planned_deploy(deployer, running, &[])),
     };
-    Ok((plan, Seen { running, rotations }))
+    Ok((plan, Seen { source, running, rotations }))
 }
 
 /// The names whose secrets are needed.
@@ -184,10 +191,10 @@ pub async fn apply(
     progress: &Reporter,
     journal: &Journal,
 ) -> Result<Summary> {
-    let Seen { running, rotations } = seen;
+    let Seen { source, running, rotations } = seen;
     let changed = rotations.iter().any(Rotation::is_changed);
     let mut stages = release::Stages::new(progress, journal);
-    let images = stages.run(Stage::Push, send_all(parts, &rotations, progress, journal)).await?;
+    let images = stages.run(Stage::Push, send_all(parts, &source, &rotations, progress, journal)).await?;
     let mut deployed = None;
     if let Some(running) = running.filter(|_| changed) {
         let deploy = async {
@@ -207,6 +214,7 @@ pub async fn apply(
 
 async fn send_all(
     parts: &Parts,
+    source: &Source,
     rotations: &[Rotation],
     progress: &Reporter,
     journal: &Journal,
@@ -215,18 +223,43 @@ async fn send_all(
     if let Some(store) = parts.store.as_ref().filter(|_| rotations.iter().any(Rotation::is_changed)) {
         pinned::keep_salt(store.as_ref(), &parts.secrets.salt).await?;
     }
-    let secrets = parts.secrets.version_texts();
-    let sender = send::Sender::new(registry, plan::secrets_id(&secrets), progress);
+    let tags = Tags::new(source, rotations, parts.secrets.version_texts());
+    let sender = send::Sender::new(registry, tags, progress);
     let reader = release::reader(parts, registry);
     let sent = rotations.iter().map(async |rotation| {
-        let rotated = sender.send(rotation).await?;
+        let sent = sender.send(rotation).await?;
         rotation.keep(&reader)?;
         if rotation.is_changed() {
             journal.did(format!("rotated {}", rotation.image));
         }
-        Ok::<_, Error>(rotated)
+        Ok::<_, Error>(sent)
     });
-    stream::iter(sent.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
+    let sent = stream::iter(sent.collect::<Vec<_>>()).buffered(AT_ONCE);
+    let sent: Vec<(Rotated, Option<tags::Release>)> = sent.try_collect().await?;
+    let (rotated, releases): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
+    complete(parts, &sender, releases.into_iter().flatten().collect(), progress).await;
+    Ok(rotated)
+}
+
+/// Gives the images without secrets the new tags of the `releases` that were rotated. A secret that must go does not wait for
+/// this: what fails is told.
+async fn complete(
+    parts: &Parts,
+    sender: &send::Sender<'_>,
+    releases: BTreeSet<tags::Release>,
+    progress: &Reporter,
+) {
+    let bare = parts.config.images.iter().filter(|(_, image)| image.bake.is_empty()).map(|(name, _)| name);
+    let followers = bare.flat_map(|name| releases.iter().map(move |release| (name, release)));
+    join_all(followers.map(async |(name, release)| {
+        let tagged = async { sender.follow(&parts.registry()?.repository(name)?, release).await };
+        if let Err(error) = tagged.await {
+            let tag = &release.after;
+            progress
+                .warning(format!("{name} has no tag {tag}, so that `imgforge deploy` misses it: {error}"));
+        }
+    }))
+    .await;
 }
 
 /// What is deployed. A daemon that runs an image has all its layers but the new one.

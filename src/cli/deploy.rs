@@ -49,7 +49,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     let reporter = session.reporter();
     let _lock = if args.dry_run { None } else { Some(session.lock()?) };
     let (parts, plan, seen) = session.plan(&request, Needs::to_look(&request)).await?;
-    let found = release::find(&parts, &plan, &chosen).await?;
+    let found = release::find(&parts, &plan, &chosen, seen.running.as_ref()).await?;
     if args.dry_run {
         let images: BTreeMap<&String, String> =
             found.images.iter().map(|(name, image)| (name, image.reference.to_string())).collect();

@@ -162,6 +162,12 @@ impl Rotation {
         new.into_iter().map(|(name, version)| (name.clone(), (old.get(&name).cloned(), version))).collect()
     }
 
+    /// The secret versions before, by name.
+    pub fn versions_before(&self) -> BTreeMap<String, String> {
+        let known = |(name, (before, _)): (String, (Option<String>, String))| Some((name, before?));
+        self.versions().into_iter().filter_map(known).collect()
+    }
+
     /// The image for `platform`, before and after.
     ///
     /// # Errors

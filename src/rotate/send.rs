@@ -1,4 +1,5 @@
-//! Sends what is new of a rotated image: the secret layer, the config, the manifest. What was read is there.
+//! Sends what is new of a rotated image: the secret layer, the config, the manifest. What was read is there. Images of the same
+//! release that stay what they are get its new tag.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +10,10 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use super::rotation::{Rotation, Target};
+use super::tags::{Place, Release, Tags};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::reference::{Reference, Repository, Tag, Version};
+use crate::image::reference::{Repository, Tag, Version};
 use crate::image::{Descriptor, Image, Layer, seam};
 use crate::progress::Reporter;
 use crate::registry::Registry;
@@ -28,7 +30,7 @@ pub struct Rotated {
     /// The tag that it got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
-    /// Whether it held these secrets already: nothing was sent.
+    /// Whether it held these secrets already: nothing was sent, but for the tag where its release got a new one.
     pub unchanged: bool,
     /// `linux/amd64`
     pub platforms: Vec<String>,
@@ -41,8 +43,7 @@ pub struct Rotated {
 /// Sends rotations, many at once.
 pub(super) struct Sender<'s> {
     registry: &'s dyn Registry,
-    /// Stands for all secret versions, in tags.
-    mark: Option<String>,
+    tags: Tags,
     progress: &'s Reporter,
     /// Blobs that are on their way or there. Images of one repository often have the same secret layer, and registries do not
     /// all take well to two uploads of one blob at once: docker-registry 2.8 can answer that it does not know it.
@@ -54,9 +55,9 @@ type Blobs = HashMap<(Repository, Digest), Arc<OnceCell<()>>>;
 
 impl<'s> Sender<'s> {
     /// Nothing is sent yet.
-    pub fn new(registry: &'s dyn Registry, mark: Option<String>, progress: &'s Reporter) -> Self {
+    pub fn new(registry: &'s dyn Registry, tags: Tags, progress: &'s Reporter) -> Self {
         registry.tell(progress);
-        Sender { registry, mark, progress, blobs: Mutex::default() }
+        Sender { registry, tags, progress, blobs: Mutex::default() }
     }
 
     /// Runs `upload` unless the blob is there; how many of its bytes this call has sent.
@@ -79,11 +80,11 @@ impl<'s> Sender<'s> {
         Ok(sent)
     }
 
-    /// Sends one rotation.
+    /// Sends one rotation. With what came of it, the release that the image is of, when that is known.
     ///
     /// # Errors
     /// The registry's. Until the manifest is there, nothing has changed for anyone.
-    pub async fn send(&self, rotation: &Rotation) -> Result<Rotated> {
+    pub async fn send(&self, rotation: &Rotation) -> Result<(Rotated, Option<Release>)> {
         let (registry, progress) = (self.registry, self.progress);
         let repository = &rotation.reference.repository;
         let by_digest = |digest: Digest| format!("{repository}@{digest}");
@@ -101,8 +102,14 @@ impl<'s> Sender<'s> {
         };
         let task = progress.task(&rotation.image, "rotate");
         let Some((media_type, manifest)) = rotation.to.manifest() else {
+            let place =
+                self.tags.place(registry, rotation).await?.filter(|place| self.is_for(place, rotation));
+            if let Some(Place { release, .. }) = &place {
+                self.tag(repository, rotation.from, &release.after).await?;
+                rotated.tag = Some(release.after.clone());
+            }
             task.reused(format!("{} holds these secrets", rotation.from.short()));
-            return Ok(rotated);
+            return Ok((rotated, place.map(|place| place.release)));
         };
         if rotation.dropped > 0 {
             progress.note(format!(
@@ -127,7 +134,8 @@ impl<'s> Sender<'s> {
             let upload = registry.put_bytes(repository, &descriptor, image.config_bytes());
             self.once(repository, &descriptor, upload).await
         }));
-        let (layers, configs) = try_join!(send_layers, send_configs)?;
+        let (layers, configs, place) =
+            try_join!(send_layers, send_configs, self.tags.place(registry, rotation))?;
         rotated.uploaded = layers.into_iter().chain(configs).sum();
         if matches!(rotation.to, Target::Index(_)) {
             try_join_all(rotation.changed().map(async |image| {
@@ -138,41 +146,51 @@ impl<'s> Sender<'s> {
             }))
             .await?;
         }
-        let tag = tag(&rotation.reference, self.mark.as_deref(), to)?;
+        let release = place.filter(|place| self.is_for(place, rotation)).map(|Place { release, .. }| release);
+        let tag = match &release {
+            Some(release) => release.after.clone(),
+            None => self.tags.otherwise(&rotation.reference, to)?,
+        };
         registry.put_manifest(repository, &Version::Tag(tag.clone()), media_type, manifest).await?;
         task.done(format!("{} → {}", rotation.from.short(), to.short()));
         rotated.tag = Some(tag);
-        Ok(rotated)
+        Ok((rotated, release))
     }
-}
 
-/// The tag of a rotated image. Of a release's (`COMMIT-SECRETS`) it is that of the same commit with the new secrets, which
-/// `imgforge deploy` finds; another tag gets the secrets at its end and stays where it is: tags may be immutable.
-fn tag(reference: &Reference, mark: Option<&str>, digest: Digest) -> Result<Tag> {
-    match (&reference.tag, mark) {
-        (Some(tag), Some(mark)) => {
-            let tag = tag.as_str();
-            let is_mark = |end: &str| end.len() == mark.len() && end.bytes().all(|b| b.is_ascii_hexdigit());
-            let of = tag.rsplit_once('-').filter(|(_, end)| is_mark(end)).map_or(tag, |(of, _)| of);
-            let room = 128 - mark.len() - 1;
-            format!("{}-{mark}", &of[..of.len().min(room)]).parse()
+    /// Whether a place is for the rotated image. Where it is another's, that is told.
+    fn is_for(&self, place: &Place, rotation: &Rotation) -> bool {
+        let is_for = place.is_for(rotation.to.digest());
+        if !is_for {
+            let (image, repository) = (&rotation.image, &rotation.reference.repository);
+            self.progress.warning(format!(
+                "{image}: {repository}:{} names another image and stays: `imgforge deploy` would deploy that one",
+                place.release.after
+            ));
         }
-        _ => format!("rotated-{}", digest.short()).parse(),
+        is_for
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Gives an image without secrets the new tag of its `release`, so that this has all its images. One that was not released
+    /// with it gets none.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn follow(&self, repository: &Repository, release: &Release) -> Result<()> {
+        let (before, after) = (Version::Tag(release.before.clone()), Version::Tag(release.after.clone()));
+        let (named, taken) =
+            try_join!(self.registry.head(repository, &before), self.registry.head(repository, &after))?;
+        match (named, taken) {
+            (Some(named), None) => self.tag(repository, named, &release.after).await,
+            _ => Ok(()),
+        }
+    }
 
-    #[test]
-    fn a_releases_tag_gets_the_new_secrets_and_others_are_not_moved() {
-        let digest = Digest::of(b"x");
-        let of = |name: &str| tag(&name.parse().unwrap(), Some("5c1e88d2"), digest).unwrap().to_string();
-        assert_eq!(of("h.io/shop:3f2a9c1d04ab-00000000"), "3f2a9c1d04ab-5c1e88d2");
-        assert_eq!(of("h.io/shop:stable"), "stable-5c1e88d2");
-        assert_eq!(of("h.io/shop:v1-beta"), "v1-beta-5c1e88d2");
-        assert_eq!(of(&format!("h.io/shop:{}", "a".repeat(128))).len(), 128);
-        assert_eq!(of(&format!("h.io/shop@{digest}")), format!("rotated-{}", digest.short()));
+    /// Gives what is there one tag more.
+    async fn tag(&self, repository: &Repository, digest: Digest, tag: &Tag) -> Result<()> {
+        let manifest = self.registry.manifest(repository, &Version::Digest(digest)).await?;
+        let manifest =
+            manifest.ok_or_else(|| Error::failed(format!("{repository}@{digest} is not there any more")))?;
+        let version = Version::Tag(tag.clone());
+        self.registry.put_manifest(repository, &version, &manifest.media_type, manifest.bytes).await.map(drop)
     }
 }

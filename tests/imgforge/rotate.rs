@@ -7,6 +7,7 @@ use crate::support::oci_registry::OciRegistry;
 use crate::support::program::{Ended, Program};
 use crate::support::tiny::Tiny;
 
+mod deploying;
 mod faults;
 mod kinds;
 mod property;

@@ -43,6 +43,20 @@ async fn rotate_replaces_only_the_seam_in_seven_requests_and_pulls_no_layer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_which_release_an_image_is_takes_two_requests_more_and_reads_nothing() {
+    let pushed = Pushed::new().await;
+    pushed.tiny.commit();
+    let push = || pushed.tiny.program().run(&["push", "-e", "remote", "--output", "json"]).ok().result();
+    push();
+    pushed.put_secret("another-secret");
+    pushed.proxy.forget();
+    let rotated = pushed.rotate(&pushed.reference);
+    let seen = pushed.proxy.seen();
+    assert_eq!((seen.len(), pushed.proxy.count(Method::HEAD, "/manifests/")), (5 + 2, 2), "{seen:#?}");
+    assert_eq!(rotated["tag"], push()["release"]["release"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_this_machine_put_there_is_not_read_again() {
     let pushed = Pushed::new().await;
     let mut from = pushed.reference.clone();
