@@ -8,13 +8,14 @@ RUN python3 -m venv /tmp/installer && python3 -m venv --without-pip /opt/venv
 WORKDIR /home/docker/code
 COPY {{ requirements_copy }}
 COPY dockerfiles/requirements.txt dockerfiles/
+# A package that has no wheel is built here; if it wants a compiler, install gcc and python3-dev in this stage.
 # Both secrets may be left out. ca_bundle: certificates of a company's proxy; pip_conf: a private index and its login.
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     if [ -s /run/secrets/pip_conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip_conf; fi; \
 {% if is_locked_by_uv %}
-    set -e; install="/tmp/installer/bin/pip --disable-pip-version-check install --only-binary :all:"; \
+    set -e; install="/tmp/installer/bin/pip --disable-pip-version-check install --prefer-binary"; \
     $install {{ uv }}; \
     /tmp/installer/bin/uv export --frozen --no-dev --no-emit-project --no-header --quiet --output-file /tmp/locked.txt; \
     export PIP_PYTHON=/opt/venv/bin/python3; \
@@ -22,7 +23,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     $install --requirement dockerfiles/requirements.txt
 {% else %}
     /tmp/installer/bin/pip --python /opt/venv/bin/python3 --disable-pip-version-check install \
-        --only-binary :all: --requirement dockerfiles/requirements.txt
+        --prefer-binary --requirement dockerfiles/requirements.txt
 {% endif %}
 
 FROM ${BASE}
