@@ -19,6 +19,7 @@ pub mod change;
 mod files;
 mod requirements;
 pub mod site;
+pub mod variables;
 
 /// Debian's release in bases made of its packages.
 const SUITE: &str = "trixie";

@@ -208,7 +208,7 @@ fn for_servers(root: &Path, developers: &str, wsgi: &str) -> String {
 }
 
 /// The file of a module, from `root`.
-fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
+pub(super) fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
     let path = PathBuf::from(module.replace('.', "/"));
     [path.with_extension("py"), path.join("__init__.py")].into_iter().find(|file| root.join(file).is_file())
 }
