@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
+use serde::Serialize;
 
 use self::change::Change;
 use self::files::{FILES, INCLUDED, Part};
 use self::site::Site;
+pub use self::unfilled::{Unfilled, unfilled};
+use self::value::{Parts, Value};
+use self::variables::Variables;
 use crate::error::{Error, Result};
 use crate::random;
 
@@ -19,10 +24,24 @@ pub mod change;
 mod files;
 mod requirements;
 pub mod site;
+mod unfilled;
+mod value;
 pub mod variables;
 
 /// Debian's release in bases made of its packages.
 const SUITE: &str = "trixie";
+/// Settings with the values that let a browser in over plain HTTP, and a page send mail.
+const OVER_HTTP: [(&str, &str); 9] = [
+    ("SECURE_SSL_REDIRECT", "False"),
+    ("PREPEND_WWW", "False"),
+    ("SESSION_COOKIE_SECURE", "False"),
+    ("SESSION_COOKIE_NAME", "\"sessionid\""),
+    ("SESSION_COOKIE_DOMAIN", "None"),
+    ("CSRF_COOKIE_SECURE", "False"),
+    ("CSRF_COOKIE_NAME", "\"csrftoken\""),
+    ("CSRF_COOKIE_DOMAIN", "None"),
+    ("EMAIL_BACKEND", "\"django.core.mail.backends.console.EmailBackend\""),
+];
 /// Modules of Python and of the site's packages whose names come to mind for a project.
 const TAKEN: [&str; 24] = [
     "array",
@@ -146,6 +165,7 @@ pub fn changes(root: &Path, site: &Site, answers: &Answers) -> Result<Vec<Change
             Part::NoRequirements => site.requirements.is_none(),
             Part::Package => !site.is_flat(),
             Part::Flat => site.is_flat(),
+            Part::Variables => !site.variables.wanted.is_empty(),
             Part::Docker => answers.engine == EngineChoice::Docker,
             Part::Debian => answers.bases == Bases::Debian,
             Part::Ci(ci) => answers.ci.contains(&ci),
@@ -188,13 +208,27 @@ impl Renderer {
         let broker_password = password()?;
         let project = answers.project.as_str();
         let database = project.replace('-', "_");
+        let secret_key = password()?;
+        let parts = Parts {
+            database: &database,
+            database_password: &database_password,
+            broker_password: &broker_password,
+            secret_key: &secret_key,
+        };
+        let variables: Vec<Value> =
+            site.variables.wanted.iter().map(|variable| Value::of(variable, &parts)).collect();
         let values = context! {
             project, database, database_password, broker_password,
             server => word(answers.server),
             engine => word(answers.engine),
             bases => word(answers.bases),
             suite => SUITE,
-            secret_key => password()?,
+            secret_key,
+            variables => minijinja::Value::from(Serde(&variables)),
+            variables_file => site.variables_file().display().to_string(),
+            over_http => minijinja::Value::from(Serde(over_http(&site.variables))),
+            atomic_requests => site.variables.value("ATOMIC_REQUESTS") == Some("True"),
+            result_backend => site.variables.sets("CELERY_RESULT_BACKEND"),
             production_repository => match &answers.registry {
                 Registry::Ecr => format!("ecr:{project}-{{image}}"),
                 Registry::Hub(user) => format!("docker.io/{user}/{project}-{{image}}"),
@@ -224,6 +258,25 @@ impl Renderer {
     fn render(&self, text: &str) -> Result<String> {
         self.environment.render_str(text, &self.values).map_err(unrendered)
     }
+}
+
+/// A setting with its value in Python's words.
+#[derive(Debug, Serialize)]
+struct Setting {
+    name: &'static str,
+    value: &'static str,
+}
+
+/// Those of a project's own settings that a site cannot have which is reached over plain HTTP, with nobody to send its mail.
+fn over_http(variables: &Variables) -> Vec<Setting> {
+    let wanted = OVER_HTTP.into_iter().filter(|(name, _)| match *name {
+        // Browsers take cookies of such names over HTTPS alone; scripts may know the others.
+        "SESSION_COOKIE_NAME" | "CSRF_COOKIE_NAME" => {
+            variables.value(name).is_some_and(|value| value.starts_with("__"))
+        }
+        name => variables.sets(name),
+    });
+    wanted.map(|(name, value)| Setting { name, value }).collect()
 }
 
 /// What stands for a choice on the command line and in templates.

@@ -112,11 +112,16 @@ fn init(root: &Path, args: &Args, output: Output) -> Result<()> {
     if changes.is_empty() {
         summary.push_str("everything is as init would write it\n");
     }
+    let unfilled = template::unfilled(root, &site, &answers, &changes)?;
+    if let Some(unfilled) = &unfilled {
+        summary.push_str(&format!("\n{unfilled}\n"));
+    }
     if !args.dry_run {
         summary.push_str(&next(&answers));
     }
     let value = json!({
         "project": answers.project, "settings": site.settings_module, "files": told,
+        "unfilled": unfilled,
     });
     result::print(output, "init", &value, summary)
 }

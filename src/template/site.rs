@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::requirements;
+use super::variables::Variables;
 use crate::error::{Error, Result};
 
 /// Where requirements are looked for, the most fitting first.
@@ -47,6 +48,8 @@ pub struct Site {
     pub compose_file: &'static str,
     /// The version of Django that a requirements file gets, when there is none.
     pub django: String,
+    /// What its settings read from the environment.
+    pub variables: Variables,
 }
 
 impl Site {
@@ -63,6 +66,7 @@ impl Site {
             named: BTreeSet::new(),
             compose_file: COMPOSE_FILE,
             django: DJANGO.into(),
+            variables: Variables::default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Site {
         Ok(Some(Site {
             is_new: false,
             django: started_with(&text).unwrap_or_else(|| DJANGO.into()),
+            variables: Variables::read(root, &settings_module),
             settings_module,
             settings_file,
             compose_file: compose_file(root)?,
@@ -143,6 +148,11 @@ impl Site {
             Some((package, _)) => format!("{package}."),
             None => String::new(),
         }
+    }
+
+    /// The file that asks the environment first.
+    pub fn variables_file(&self) -> &Path {
+        self.variables.earlier.as_deref().unwrap_or(&self.settings_file)
     }
 
     /// The requirements file, also when it is still to be written.
@@ -208,7 +218,7 @@ fn for_servers(root: &Path, developers: &str, wsgi: &str) -> String {
 }
 
 /// The file of a module, from `root`.
-pub(super) fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
+pub fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
     let path = PathBuf::from(module.replace('.', "/"));
     [path.with_extension("py"), path.join("__init__.py")].into_iter().find(|file| root.join(file).is_file())
 }

@@ -3,7 +3,7 @@
 //! The settings are parsed and never run. Branches whose test says which way they go when nothing is set are followed that
 //! way, others both ways: a name too many costs a line in a file, and one too few costs the site its start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ruff_python_ast::{Expr, Stmt};
@@ -67,8 +67,8 @@ pub struct Variables {
     pub wanted: Vec<Variable>,
     /// The file that asks first, when that is not the settings file but a package around it.
     pub earlier: Option<PathBuf>,
-    /// Every setting that they set, and every key of those.
-    pub set: BTreeSet<String>,
+    /// Every setting that they set, and every key of those; with the value, when that is a plain one.
+    set: BTreeMap<String, Option<String>>,
 }
 
 impl Variables {
@@ -85,7 +85,12 @@ impl Variables {
 
     /// Whether the settings set this, or have a part of that name.
     pub fn sets(&self, name: &str) -> bool {
-        self.set.contains(name)
+        self.set.contains_key(name)
+    }
+
+    /// What the settings set it to, as Python would print it, when that is plain to see.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.set.get(name)?.as_deref()
     }
 }
 

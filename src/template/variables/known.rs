@@ -52,4 +52,15 @@ impl Known {
             (_, value) => value,
         }
     }
+
+    /// What Python prints for it.
+    pub(super) fn printed(self) -> Option<String> {
+        match self {
+            Known::Nothing => Some("None".into()),
+            Known::Truth(truth) => Some(if truth { "True" } else { "False" }.into()),
+            Known::Number(number) => Some(number.to_string()),
+            Known::Text(text) => Some(text),
+            Known::Several(_) => None,
+        }
+    }
 }

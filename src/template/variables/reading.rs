@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::bound::{Bound, Scope};
+use super::known::Known;
 use super::walk::Walk;
 use super::{Variable, Variables, is_wanted};
 use crate::template::site::module_file;
@@ -103,9 +104,9 @@ impl Reading<'_> {
     }
 
     /// A setting that is set, or a key of one.
-    pub(super) fn sets(&mut self, name: &str) {
-        if name.chars().any(|c| c.is_ascii_uppercase()) && !self.found.set.contains(name) {
-            self.found.set.insert(name.to_owned());
+    pub(super) fn sets(&mut self, name: &str, value: Option<Known>) {
+        if name.chars().any(|c| c.is_ascii_uppercase()) {
+            self.found.set.insert(name.to_owned(), value.and_then(Known::printed));
         }
     }
 }

@@ -234,16 +234,17 @@ impl<'w, 'r> Walk<'w, 'r> {
         self.visit_expr(value);
         (self.setting, self.key) = around;
         let bound = self.bound(value);
+        let known = self.value(value);
         for target in targets {
             match target {
                 Expr::Name(name) => {
-                    self.reading.sets(&name.id);
+                    self.reading.sets(&name.id, known.clone());
                     self.bind(&name.id, bound.clone());
                 }
                 Expr::Subscript(subscript) => {
                     if let Some(name) = subscript.slice.as_string_literal_expr() {
                         let name = name.value.to_str();
-                        self.reading.sets(name);
+                        self.reading.sets(name, known.clone());
                         if self.bound(&subscript.value) == Some(Bound::Environ) {
                             self.reading.given.insert(name.to_owned());
                         }
@@ -251,7 +252,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                 }
                 Expr::Tuple(tuple) => {
                     for name in tuple.elts.iter().filter_map(Expr::as_name_expr) {
-                        self.reading.sets(&name.id);
+                        self.reading.sets(&name.id, None);
                         self.bind(&name.id, None);
                     }
                 }
@@ -414,7 +415,8 @@ impl Visitor<'_> for Walk<'_, '_> {
                     let around = self.key.clone();
                     if let Some(key) = item.key.as_ref().and_then(Expr::as_string_literal_expr) {
                         let key = key.value.to_str();
-                        self.reading.sets(key);
+                        let value = self.value(&item.value);
+                        self.reading.sets(key, value);
                         self.key = Some(key.to_owned());
                     }
                     self.visit_expr(&item.value);
