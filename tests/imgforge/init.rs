@@ -86,7 +86,7 @@ fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/environ"), folder.path());
     let program = Program::new(folder.path());
     let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
-    let init = ["init", "--yes", "--project", "bakery"];
+    let init = ["init", "--yes", "--project", "bakery", "--bases", "debian"];
     let first = program.run(&init).ok();
     let fill_in = "\nfill in secrets/server_settings.py.bakery: REDIS_URL, MAILGUN_API_KEY, MAILGUN_DOMAIN, SENTRY_DSN\n";
     assert!(first.stdout.contains(fill_in), "{}", first.stdout);
@@ -135,4 +135,18 @@ fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
     let add = "\nadd to ENVIRONMENT in secrets/server_settings.py.bakery: STRIPE_KEY\n";
     assert!(told.stdout.contains(add), "{}", told.stdout);
     assert_eq!(read("secrets/server_settings.py.bakery"), here);
+
+    // Nothing gives it, so doctor says so; then somebody does.
+    let doctor = || program.run(&["doctor"]).stdout;
+    let why = "config.settings.production cannot be imported without STRIPE_KEY: put into ENVIRONMENT of";
+    let told = doctor();
+    assert!(told.contains(why), "{told}");
+    std::fs::write(
+        folder.path().join("secrets/server_settings.py.bakery"),
+        here.replace("ENVIRONMENT = {", "ENVIRONMENT = {\n    \"STRIPE_KEY\": \"\","),
+    )
+    .unwrap();
+    let found = "config.settings.production finds everything that it wants of the environment";
+    let told = doctor();
+    assert!(told.contains(found), "{told}");
 }
