@@ -22,7 +22,7 @@ use crate::random;
 
 pub mod change;
 mod files;
-mod requirements;
+pub mod requirements;
 pub mod site;
 mod unfilled;
 mod value;

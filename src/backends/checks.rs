@@ -21,6 +21,7 @@ use crate::secret::SecretSet;
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
 
 mod settings;
+mod wheels;
 
 /// Every check that this configuration gives rise to.
 pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
@@ -32,6 +33,7 @@ pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
         engine(config, &everything, lookup),
         base_tools(config).await,
         uv(config),
+        wheels::check(config),
     ];
     checks.push(match build_secrets(config, &everything, lookup) {
         Ok(secrets) if secrets.is_empty() => skip("build", "no build secrets are configured"),
