@@ -13,6 +13,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     if [ -s /run/secrets/pip_conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip_conf; fi; \
+{% if locked %}
+    /tmp/installer/bin/pip --disable-pip-version-check install uv=={{ uv }} \
+    && /tmp/installer/bin/uv export --frozen --no-dev --no-emit-project --no-editable --quiet --output-file /tmp/locked.txt \
+    && /tmp/installer/bin/pip --python /opt/venv/bin/python3 --disable-pip-version-check install \
+        --only-binary :all: --requirement /tmp/locked.txt && \
+{% endif %}
     /tmp/installer/bin/pip --python /opt/venv/bin/python3 --disable-pip-version-check install \
         --only-binary :all: --requirement dockerfiles/requirements.txt
 

@@ -42,6 +42,8 @@ const OVER_HTTP: [(&str, &str); 9] = [
     ("CSRF_COOKIE_DOMAIN", "None"),
     ("EMAIL_BACKEND", "\"django.core.mail.backends.console.EmailBackend\""),
 ];
+/// The uv that reads uv.lock while an image is built.
+const UV: &str = "0.13.9";
 /// Modules of Python and of the site's packages whose names come to mind for a project.
 const TAKEN: [&str; 24] = [
     "array",
@@ -248,6 +250,8 @@ impl Renderer {
             compose_file => site.compose_file,
             wsgi => site.wsgi.as_str(),
             django => site.django.as_str(),
+            locked => site.is_locked(),
+            uv => UV,
             requirements_copy => site.requirements_copy(),
             requirements_from_dockerfiles => format!("../{}", site.requirements_file()),
             requirements => requirements::missing(&site.named),
@@ -363,6 +367,33 @@ mod tests {
             // One line says which server it is.
             let word = word(answers.server);
             assert_eq!(text.matches(&format!("SERVER = \"{word}\"")).count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_locked_project_is_installed_from_its_lock() {
+        let lookup = |name: &str| (name == "BUCKET_NAME").then(|| "a-bucket".to_owned());
+        let folder = tempfile::tempdir().unwrap();
+        for answers in every_answer() {
+            let site = Site { is_new: false, requirements: Some("uv.lock".into()), ..Site::new("my-shop") };
+            let changes = changes(folder.path(), &site, &answers).unwrap();
+            let text = |path: &str| {
+                changes.iter().find(|change| change.path == Path::new(path)).unwrap().after.clone()
+            };
+            let config = Config::parse("/project".into(), &text("imgforge.toml"), None, &lookup).unwrap();
+            if answers.engine == EngineChoice::Direct {
+                let python = config.images["web"].python.as_ref().unwrap().get_ref();
+                assert_eq!(python.requirements.as_ref().unwrap().get_ref(), Path::new("uv.lock"));
+                assert_eq!(python.packages.len(), 7);
+            } else {
+                let dockerfile = text("dockerfiles/web.Dockerfile");
+                assert!(dockerfile.contains("COPY pyproject.toml uv.lock ./\n"), "{dockerfile}");
+                assert!(dockerfile.contains("uv export --frozen"), "{dockerfile}");
+            }
+            assert!(!text("dockerfiles/requirements.txt").contains("-r "));
+            for pipeline in [".github/workflows/release.yml", ".gitlab-ci.yml", ".circleci/config.yml"] {
+                assert!(text(pipeline).contains("uv export --frozen"), "{pipeline}");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Pinned, so that the same sources give the same image. A project that names one of them keeps its own version.
 const PACKAGES: [&str; 7] = [
@@ -55,6 +55,61 @@ pub(super) fn named(file: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     collect(file, DEPTH, &mut names)?;
     Ok(names)
+}
+
+/// The packages that uv.lock installs on servers: those that the project asks for, and what these ask for.
+///
+/// # Errors
+/// It cannot be read, or is no lock.
+pub(super) fn locked(file: &Path) -> Result<BTreeSet<String>> {
+    let lock: toml::Table = toml::from_str(&fs_err::read_to_string(file)?).map_err(|error| {
+        Error::config(format!("{} cannot be read", file.display()))
+            .because(error)
+            .help("make it anew: uv lock")
+    })?;
+    let packages: Vec<&toml::Value> =
+        lock.get("package").and_then(toml::Value::as_array).into_iter().flatten().collect();
+    let is_project = |package: &&&toml::Value| {
+        let source = package.get("source");
+        let here = |kind| source.and_then(|source| source.get(kind)?.as_str()) == Some(".");
+        here("virtual") || here("editable")
+    };
+    let mut names = BTreeSet::new();
+    let mut asked: Vec<&toml::Value> =
+        packages.iter().find(is_project).into_iter().flat_map(|it| asks_for(it, None)).collect();
+    while let Some(dependency) = asked.pop() {
+        let Some(name) = dependency.get("name").and_then(toml::Value::as_str) else { continue };
+        let extras = dependency.get("extra").and_then(toml::Value::as_array).into_iter().flatten();
+        let extras: Vec<&str> = extras.filter_map(toml::Value::as_str).collect();
+        let is_new = names.insert(name.to_owned());
+        for package in
+            packages.iter().filter(|package| package.get("name").and_then(toml::Value::as_str) == Some(name))
+        {
+            if is_new {
+                asked.extend(asks_for(package, None));
+            }
+            // With an extra that was not asked for before it may bring more.
+            for extra in &extras {
+                let more = asks_for(package, Some(extra));
+                asked.extend(more.filter(|more| {
+                    more.get("name").and_then(toml::Value::as_str).is_some_and(|more| !names.contains(more))
+                }));
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// What a package of uv.lock asks for, by itself or for an extra.
+fn asks_for<'l>(
+    package: &'l toml::Value,
+    extra: Option<&str>,
+) -> impl Iterator<Item = &'l toml::Value> + use<'l> {
+    let list = match extra {
+        None => package.get("dependencies"),
+        Some(extra) => package.get("optional-dependencies").and_then(|extras| extras.get(extra)),
+    };
+    list.and_then(toml::Value::as_array).into_iter().flatten()
 }
 
 fn collect(file: &Path, depth: usize, names: &mut BTreeSet<String>) -> Result<()> {
@@ -112,6 +167,42 @@ mod tests {
         for (line, want) in lines {
             assert_eq!(name(line), want);
         }
+    }
+
+    #[test]
+    fn a_lock_names_what_servers_get_and_not_what_developers_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("uv.lock");
+        let lock = r#"
+            version = 1
+            [[package]]
+            name = "shop"
+            source = { virtual = "." }
+            dependencies = [{ name = "django" }, { name = "psycopg", extra = ["c"] }]
+            [package.dev-dependencies]
+            dev = [{ name = "pytest" }]
+            [[package]]
+            name = "django"
+            dependencies = [{ name = "asgiref" }, { name = "django" }]
+            [[package]]
+            name = "asgiref"
+            [[package]]
+            name = "psycopg"
+            [package.optional-dependencies]
+            binary = [{ name = "psycopg-binary" }]
+            c = [{ name = "psycopg-c" }]
+            [[package]]
+            name = "pytest"
+        "#;
+        fs_err::write(&file, lock).unwrap();
+        let names = locked(&file).unwrap();
+        assert_eq!(
+            names.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["asgiref", "django", "psycopg", "psycopg-c"]
+        );
+        assert_eq!(without_wheels(&names).len(), 1);
+        fs_err::write(&file, "= no lock").unwrap();
+        assert_eq!(locked(&file).unwrap_err().help_text(), Some("make it anew: uv lock"));
     }
 
     #[test]

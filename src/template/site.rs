@@ -15,6 +15,8 @@ const REQUIREMENTS: [&str; 5] = [
     "requirements/base.txt",
     "requirements/requirements.txt",
 ];
+/// What uv writes down for a project with pyproject.toml.
+const LOCK: &str = "uv.lock";
 /// What settings for servers are called, beside those for development.
 const FOR_SERVERS: [&str; 2] = ["production", "prod"];
 /// What settings for one developer are called: servers do not take them.
@@ -40,7 +42,7 @@ pub struct Site {
     pub package: String,
     /// The application as servers want it: `shop.wsgi:application`.
     pub wsgi: String,
-    /// The requirements file, from the project's folder.
+    /// The requirements file or uv.lock, from the project's folder.
     pub requirements: Option<PathBuf>,
     /// The packages that it names.
     pub named: BTreeSet<String>,
@@ -97,12 +99,19 @@ impl Site {
             Error::config(format!("there is no settings module {settings_module}"))
                 .help("name the one that servers use: --settings PROJECT.settings")
         })?;
-        let requirements = REQUIREMENTS.iter().map(PathBuf::from).find(|file| root.join(file).is_file());
+        let is_there = |file: &PathBuf| root.join(file).is_file();
+        let mut requirements = REQUIREMENTS.iter().map(PathBuf::from).find(is_there);
         if requirements.is_none() && root.join("pyproject.toml").is_file() {
-            return Err(Error::config("the project has pyproject.toml and no requirements.txt")
-                .help("uv export --no-dev --no-emit-project --format requirements-txt --output-file requirements.txt"));
+            requirements = Some(PathBuf::from(LOCK)).filter(is_there);
+            if requirements.is_none() {
+                return Err(Error::config(
+                    "the project has pyproject.toml, and neither uv.lock nor requirements.txt",
+                )
+                .help("uv lock"));
+            }
         }
         let named = match &requirements {
+            Some(file) if file == Path::new(LOCK) => requirements::locked(&root.join(file))?,
             Some(file) => requirements::named(&root.join(file))?,
             None => BTreeSet::new(),
         };
@@ -162,8 +171,16 @@ impl Site {
             .map_or_else(|| "requirements.txt".into(), |file| file.display().to_string())
     }
 
+    /// Whether uv.lock has the requirements.
+    pub fn is_locked(&self) -> bool {
+        self.requirements.as_deref() == Some(Path::new(LOCK))
+    }
+
     /// What a Dockerfile copies before it installs packages: files that name one another come together.
     pub fn requirements_copy(&self) -> String {
+        if self.is_locked() {
+            return format!("pyproject.toml {LOCK} ./");
+        }
         match self.requirements_file().split_once('/') {
             Some((folder, _)) => format!("{folder} {folder}/"),
             None => format!("{} ./", self.requirements_file()),
@@ -313,6 +330,22 @@ mod tests {
         assert_eq!(named.settings_module, "mysite.settings.dev");
         let error = Site::read(folder.path(), Some("mysite.settings.nothing")).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Config);
+    }
+
+    #[test]
+    fn requirements_may_be_in_a_lock() {
+        let files =
+            [("manage.py", manage("settings")), ("settings.py", String::new()), ("wsgi.py", String::new())];
+        let files = files.each_ref().map(|(file, text)| (*file, text.as_str()));
+        let folder = project(&files);
+        fs_err::write(folder.path().join("pyproject.toml"), "[project]\nname = \"shop\"\n").unwrap();
+        assert_eq!(Site::read(folder.path(), None).unwrap_err().help_text(), Some("uv lock"));
+        fs_err::write(folder.path().join("uv.lock"), "version = 1\n").unwrap();
+        let site = Site::read(folder.path(), None).unwrap().unwrap();
+        assert!(site.is_locked());
+        assert_eq!(site.requirements_copy(), "pyproject.toml uv.lock ./");
+        fs_err::write(folder.path().join("requirements.txt"), "Django\n").unwrap();
+        assert!(!Site::read(folder.path(), None).unwrap().unwrap().is_locked());
     }
 
     #[test]
