@@ -9,20 +9,20 @@ use clap::ValueEnum;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
-use serde::Serialize;
 
 use self::change::Change;
 use self::files::{FILES, INCLUDED, Part};
+use self::set_back::set_back;
 use self::site::Site;
 pub use self::unfilled::{Unfilled, unfilled};
 use self::value::{Parts, Value};
-use self::variables::Variables;
 use crate::error::{Error, Result};
 use crate::random;
 
 pub mod change;
 mod files;
 pub mod requirements;
+mod set_back;
 pub mod site;
 mod unfilled;
 mod value;
@@ -30,18 +30,8 @@ pub mod variables;
 
 /// Debian's release in bases made of its packages.
 const SUITE: &str = "trixie";
-/// Settings with the values that let a browser in over plain HTTP, and a page send mail.
-const OVER_HTTP: [(&str, &str); 9] = [
-    ("SECURE_SSL_REDIRECT", "False"),
-    ("PREPEND_WWW", "False"),
-    ("SESSION_COOKIE_SECURE", "False"),
-    ("SESSION_COOKIE_NAME", "\"sessionid\""),
-    ("SESSION_COOKIE_DOMAIN", "None"),
-    ("CSRF_COOKIE_SECURE", "False"),
-    ("CSRF_COOKIE_NAME", "\"csrftoken\""),
-    ("CSRF_COOKIE_DOMAIN", "None"),
-    ("EMAIL_BACKEND", "\"django.core.mail.backends.console.EmailBackend\""),
-];
+/// What STORAGES was before.
+const OLD_STORAGES: [&str; 2] = ["DEFAULT_FILE_STORAGE", "STATICFILES_STORAGE"];
 /// The uv that reads uv.lock while an image is built.
 const UV: &str = "0.13.9";
 /// Modules of Python and of the site's packages whose names come to mind for a project.
@@ -228,8 +218,9 @@ impl Renderer {
             secret_key,
             variables => minijinja::Value::from(Serde(&variables)),
             variables_file => site.variables_file().display().to_string(),
-            over_http => minijinja::Value::from(Serde(over_http(&site.variables))),
+            set_back => minijinja::Value::from(Serde(set_back(&site.variables))),
             atomic_requests => site.variables.value("ATOMIC_REQUESTS") == Some("True"),
+            old_storages => OLD_STORAGES.iter().any(|name| site.variables.sets(name)),
             result_backend => site.variables.sets("CELERY_RESULT_BACKEND"),
             production_repository => match &answers.registry {
                 Registry::Ecr => format!("ecr:{project}-{{image}}"),
@@ -262,25 +253,6 @@ impl Renderer {
     fn render(&self, text: &str) -> Result<String> {
         self.environment.render_str(text, &self.values).map_err(unrendered)
     }
-}
-
-/// A setting with its value in Python's words.
-#[derive(Debug, Serialize)]
-struct Setting {
-    name: &'static str,
-    value: &'static str,
-}
-
-/// Those of a project's own settings that a site cannot have which is reached over plain HTTP, with nobody to send its mail.
-fn over_http(variables: &Variables) -> Vec<Setting> {
-    let wanted = OVER_HTTP.into_iter().filter(|(name, _)| match *name {
-        // Browsers take cookies of such names over HTTPS alone; scripts may know the others.
-        "SESSION_COOKIE_NAME" | "CSRF_COOKIE_NAME" => {
-            variables.value(name).is_some_and(|value| value.starts_with("__"))
-        }
-        name => variables.sets(name),
-    });
-    wanted.map(|(name, value)| Setting { name, value }).collect()
 }
 
 /// What stands for a choice on the command line and in templates.

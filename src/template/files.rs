@@ -170,7 +170,7 @@ pub(super) const INCLUDED: &[(&str, &str)] = &[
     ("server_settings.py", include_str!("../../templates/settings/server_settings.py")),
     ("local_settings.py", include_str!("../../templates/settings/local_settings.py.sample")),
     ("variables.py", include_str!("../../templates/settings/variables.py")),
-    ("over_http.py", include_str!("../../templates/settings/over_http.py")),
+    ("set_back.py", include_str!("../../templates/settings/set_back.py")),
 ];
 
 /// The settings of servers, to be filled in.

@@ -101,5 +101,5 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
 }
 {% if place == "local" %}
-{% include "over_http.py" %}
+{% include "set_back.py" %}
 {% endif %}

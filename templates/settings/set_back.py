@@ -1,7 +1,7 @@
-{% if over_http %}
+{% if set_back %}
 
 # The site's own settings are for HTTPS and services that are not here.
-{% for setting in over_http %}
+{% for setting in set_back %}
 {{ setting.name }} = {{ setting.value }}
 {% endfor %}
 {% endif %}
