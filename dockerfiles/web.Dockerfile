@@ -14,7 +14,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     if [ -s /run/secrets/pip_conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip_conf; fi; \
-{% if is_locked_by_uv %}
+{% if locked %}
     set -e; install="/tmp/installer/bin/pip --disable-pip-version-check install --prefer-binary"; \
     $install {{ uv }}; \
     /tmp/installer/bin/uv export --frozen --no-dev --no-emit-project --no-header --quiet --output-file /tmp/locked.txt; \

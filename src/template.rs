@@ -7,22 +7,32 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use self::change::Change;
 use self::files::{FILES, INCLUDED, Part};
+use self::set_back::set_back;
 use self::site::Site;
+pub use self::unfilled::{Unfilled, unfilled};
+use self::value::{Parts, Value};
 use crate::error::{Error, Result};
 use crate::random;
 
 pub mod change;
 mod files;
-mod requirements;
+pub mod requirements;
+mod set_back;
 pub mod site;
+mod unfilled;
 mod uv_lock;
+mod value;
+pub mod variables;
 
 /// Debian's release in bases made of its packages.
 const SUITE: &str = "trixie";
+/// What STORAGES was before.
+const OLD_STORAGES: [&str; 2] = ["DEFAULT_FILE_STORAGE", "STATICFILES_STORAGE"];
 /// What reads uv.lock while an image is built.
 const UV: &str = "uv==0.13.9";
 /// Modules of Python and of the site's packages whose names come to mind for a project.
@@ -148,6 +158,7 @@ pub fn changes(root: &Path, site: &Site, answers: &Answers) -> Result<Vec<Change
             Part::NoRequirements => site.requirements.is_none(),
             Part::Package => !site.is_flat(),
             Part::Flat => site.is_flat(),
+            Part::Variables => !site.variables.wanted.is_empty(),
             Part::Docker => answers.engine == EngineChoice::Docker,
             Part::Debian => answers.bases == Bases::Debian,
             Part::Ci(ci) => answers.ci.contains(&ci),
@@ -190,13 +201,28 @@ impl Renderer {
         let broker_password = password()?;
         let project = answers.project.as_str();
         let database = project.replace('-', "_");
+        let secret_key = password()?;
+        let parts = Parts {
+            database: &database,
+            database_password: &database_password,
+            broker_password: &broker_password,
+            secret_key: &secret_key,
+        };
+        let variables: Vec<Value> =
+            site.variables.wanted.iter().map(|variable| Value::of(variable, &parts)).collect();
         let values = context! {
             project, database, database_password, broker_password,
             server => word(answers.server),
             engine => word(answers.engine),
             bases => word(answers.bases),
             suite => SUITE,
-            secret_key => password()?,
+            secret_key,
+            variables => minijinja::Value::from(Serde(&variables)),
+            variables_file => site.variables_file().display().to_string(),
+            set_back => minijinja::Value::from(Serde(set_back(&site.variables))),
+            atomic_requests => site.variables.value("ATOMIC_REQUESTS") == Some("True"),
+            old_storages => OLD_STORAGES.iter().any(|name| site.variables.sets(name)),
+            result_backend => site.variables.sets("CELERY_RESULT_BACKEND"),
             production_repository => match &answers.registry {
                 Registry::Ecr => format!("ecr:{project}-{{image}}"),
                 Registry::Hub(user) => format!("docker.io/{user}/{project}-{{image}}"),
@@ -216,12 +242,12 @@ impl Renderer {
             compose_file => site.compose_file,
             wsgi => site.wsgi.as_str(),
             django => site.django.as_str(),
+            locked => site.is_locked(),
             requirements_copy => site.requirements_copy(),
             requirements_from_dockerfiles => format!("../{}", site.requirements_file()),
             requirements => requirements::missing(&site.named),
             uv => UV,
             install => install(site),
-            is_locked_by_uv => site.is_locked_by_uv(),
         };
         Ok(Renderer { environment, values })
     }
@@ -234,7 +260,7 @@ impl Renderer {
 /// The commands that a pipeline's tests install the site's packages with, those for developers among them.
 fn install(site: &Site) -> Vec<String> {
     let mut commands = Vec::new();
-    if site.is_locked_by_uv() {
+    if site.is_locked() {
         commands.push(format!("pip install {UV}"));
         commands.push(
             "uv export --frozen --no-emit-project --no-header --quiet --output-file /tmp/locked.txt".into(),
@@ -329,6 +355,33 @@ mod tests {
             // One line says which server it is.
             let word = word(answers.server);
             assert_eq!(text.matches(&format!("SERVER = \"{word}\"")).count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_locked_project_is_installed_from_its_lock() {
+        let lookup = |name: &str| (name == "BUCKET_NAME").then(|| "a-bucket".to_owned());
+        let folder = tempfile::tempdir().unwrap();
+        for answers in every_answer() {
+            let site = Site { is_new: false, requirements: Some("uv.lock".into()), ..Site::new("my-shop") };
+            let changes = changes(folder.path(), &site, &answers).unwrap();
+            let text = |path: &str| {
+                changes.iter().find(|change| change.path == Path::new(path)).unwrap().after.clone()
+            };
+            let config = Config::parse("/project".into(), &text("imgforge.toml"), None, &lookup).unwrap();
+            if answers.engine == EngineChoice::Direct {
+                let python = config.images["web"].python.as_ref().unwrap().get_ref();
+                assert_eq!(python.requirements.as_ref().unwrap().get_ref(), Path::new("uv.lock"));
+                assert_eq!(python.packages.len(), 7);
+            } else {
+                let dockerfile = text("dockerfiles/web.Dockerfile");
+                assert!(dockerfile.contains("COPY pyproject.toml uv.lock ./\n"), "{dockerfile}");
+                assert!(dockerfile.contains("uv export --frozen"), "{dockerfile}");
+            }
+            assert!(!text("dockerfiles/requirements.txt").contains("-r "));
+            for pipeline in [".github/workflows/release.yml", ".gitlab-ci.yml", ".circleci/config.yml"] {
+                assert!(text(pipeline).contains("uv export --frozen"), "{pipeline}");
+            }
         }
     }
 

@@ -20,6 +20,9 @@ use crate::release::{cache, once_tasks};
 use crate::secret::SecretSet;
 use crate::secret::pinned::{self, SaltPolicy, Wanted};
 
+mod settings;
+mod wheels;
+
 /// Every check that this configuration gives rise to.
 pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
     let everything =
@@ -30,6 +33,7 @@ pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
         engine(config, &everything, lookup),
         base_tools(config).await,
         uv(config),
+        wheels::check(config),
     ];
     checks.push(match build_secrets(config, &everything, lookup) {
         Ok(secrets) if secrets.is_empty() => skip("build", "no build secrets are configured"),
@@ -42,6 +46,7 @@ pub async fn checks(config: &Config, lookup: Lookup<'_>) -> Vec<Check> {
     // The auth data in ecs.config counts when it can be read; that it cannot is said by the check above.
     let pinned = super::secrets(config, &everything).await;
     let pinned = pinned.map_or_else(|_| SecretSet::none(), |(_, secrets)| secrets);
+    checks.push(settings::check(config, &pinned));
     match logins(config, &pinned, lookup).await {
         Ok(logins) => checks.extend(remote(config, logins, lookup).await),
         Err(error) => checks.push(Check::known("registry", error.into())),

@@ -15,6 +15,7 @@ use super::session::Session;
 use crate::config::FILE;
 use crate::error::{Error, Kind, Result};
 use crate::template::change::{Change, Kind as ChangeKind};
+use crate::template::requirements::without_wheels;
 use crate::template::site::Site;
 use crate::template::{self, Answers, Bases, Ci, EngineChoice, Registry, Server};
 
@@ -112,11 +113,20 @@ fn init(root: &Path, args: &Args, output: Output) -> Result<()> {
     if changes.is_empty() {
         summary.push_str("everything is as init would write it\n");
     }
+    let without_wheels = without_wheels(&site.named);
+    if !without_wheels.is_empty() {
+        summary.push_str(&format!("\n{}:\n  {}\n", site.requirements_file(), without_wheels.join("\n  ")));
+    }
+    let unfilled = template::unfilled(root, &site, &answers, &changes)?;
+    if let Some(unfilled) = &unfilled {
+        summary.push_str(&format!("\n{unfilled}\n"));
+    }
     if !args.dry_run {
         summary.push_str(&next(&answers));
     }
     let value = json!({
         "project": answers.project, "settings": site.settings_module, "files": told,
+        "unfilled": unfilled, "without_wheels": without_wheels,
     });
     result::print(output, "init", &value, summary)
 }

@@ -5,15 +5,25 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ruff_python_ast::Stmt;
 use serde::Serialize;
 
 use super::files::Form;
 use crate::error::Result;
 use crate::partial::Partial;
 
-/// The first and last line of what init puts into a file that is not its own.
-const BEGIN: &str = "# imgforge: begin.";
-const END: &str = "# imgforge: end.";
+/// How the first and the last line begin of what init puts into a file that is not its own.
+struct Marks(&'static str, &'static str);
+
+const AT_THE_END: Marks = Marks("# imgforge: begin.", "# imgforge: end.");
+/// None of them is a part of one above: the two blocks may stand in one file.
+const AT_THE_START: Marks =
+    Marks("# imgforge: begin of the environment.", "# imgforge: end of the environment.");
+
+/// Whether these settings have the block by which they take `ENVIRONMENT`.
+pub fn takes_environment(settings: &str) -> bool {
+    settings.contains(AT_THE_START.0)
+}
 
 /// What a change does to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,7 +65,7 @@ impl Change {
             (Form::Secret, None) => Kind::Secret,
             (_, None) => Kind::New,
             (Form::Whole, Some(_)) => Kind::Replace,
-            (Form::Lines | Form::Block, Some(_)) => Kind::Extend,
+            (Form::Lines | Form::Block | Form::Start, Some(_)) => Kind::Extend,
         };
         let after = form.on(before.as_deref().unwrap_or_default(), text);
         let changes = before.as_deref() != Some(after.as_str());
@@ -117,6 +127,7 @@ impl Form {
             Form::Whole | Form::Secret => text.to_owned(),
             Form::Lines => with_lines(there, text),
             Form::Block => with_block(there, text),
+            Form::Start => with_start(there, text),
         }
     }
 }
@@ -136,19 +147,66 @@ fn with_lines(text: &str, lines: &str) -> String {
 
 /// `text` with `block` at its end, and without the one that was there.
 fn with_block(text: &str, block: &str) -> String {
-    let mut out = match (text.find(BEGIN), text.find(END)) {
-        (Some(begin), Some(end)) if begin < end => {
-            let rest = text[end..].split_once('\n').map_or("", |(_, rest)| rest);
-            // A place of its own stays its place.
-            return format!("{}{}{rest}", &text[..begin], block.trim_start_matches('\n'));
-        }
-        _ => text.to_owned(),
-    };
+    if let Some(replaced) = replaced(text, block, &AT_THE_END) {
+        return replaced;
+    }
+    let mut out = text.to_owned();
     if !out.is_empty() && !out.ends_with('\n') {
         out.push('\n');
     }
     out.push_str(if out.is_empty() { block.trim_start_matches('\n') } else { block });
     out
+}
+
+/// `text`, a module, with `block` before everything that it does, and without the one that was there.
+fn with_start(text: &str, block: &str) -> String {
+    if let Some(replaced) = replaced(text, block, &AT_THE_START) {
+        return replaced;
+    }
+    let (before, after) = text.split_at(start(text));
+    let mut out = before.to_owned();
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out.push_str(if out.is_empty() { block.trim_start_matches('\n') } else { block });
+    if !after.is_empty() && !after.starts_with('\n') {
+        out.push('\n');
+    }
+    out + after
+}
+
+/// `text` with the block between these marks exchanged, if there is one: a place of its own stays its place.
+fn replaced(text: &str, block: &str, marks: &Marks) -> Option<String> {
+    let (begin, end) = (text.find(marks.0)?, text.find(marks.1)?);
+    let rest = text[end..].split_once('\n').map_or("", |(_, rest)| rest);
+    (begin < end).then(|| format!("{}{}{rest}", &text[..begin], block.trim_start_matches('\n')))
+}
+
+/// Where a module may do something first: behind its docstring and its imports from the future, which have to be first, or
+/// else behind the comments that it begins with.
+fn start(module: &str) -> usize {
+    let mut end = None;
+    if let Ok(parsed) = ruff_python_parser::parse_module(module) {
+        for stmt in &parsed.syntax().body {
+            end = match stmt {
+                Stmt::Expr(stmt) if end.is_none() && stmt.value.is_string_literal_expr() => {
+                    Some(stmt.range.end().to_usize())
+                }
+                Stmt::ImportFrom(import)
+                    if import.module.as_ref().is_some_and(|module| module.as_str() == "__future__") =>
+                {
+                    Some(import.range.end().to_usize())
+                }
+                _ => break,
+            };
+        }
+    }
+    match end {
+        Some(end) => module[end..].find('\n').map_or(module.len(), |newline| end + newline + 1),
+        None => {
+            module.split_inclusive('\n').take_while(|line| line.starts_with('#')).map(str::len).sum::<usize>()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,14 +215,55 @@ mod tests {
 
     #[test]
     fn a_block_is_put_once_and_replaced_where_it_stands() {
-        let block = |word: &str| format!("\n{BEGIN} why\n{word}\n{END}\n");
+        let Marks(begin, end) = AT_THE_END;
+        let block = |word: &str| format!("\n{begin} why\n{word}\n{end}\n");
         let once = with_block("A = 1", &block("B = 1"));
-        assert_eq!(once, format!("A = 1\n\n{BEGIN} why\nB = 1\n{END}\n"));
+        assert_eq!(once, format!("A = 1\n\n{begin} why\nB = 1\n{end}\n"));
         assert_eq!(with_block(&once, &block("B = 1")), once);
         let followed = format!("{once}C = 1\n");
         let replaced = with_block(&followed, &block("B = 2"));
-        assert_eq!(replaced, format!("A = 1\n\n{BEGIN} why\nB = 2\n{END}\nC = 1\n"));
-        assert_eq!(with_block("", &block("B")), format!("{BEGIN} why\nB\n{END}\n"));
+        assert_eq!(replaced, format!("A = 1\n\n{begin} why\nB = 2\n{end}\nC = 1\n"));
+        assert_eq!(with_block("", &block("B")), format!("{begin} why\nB\n{end}\n"));
+    }
+
+    #[test]
+    fn a_block_at_the_start_comes_before_everything_that_a_module_does() {
+        let Marks(begin, end) = AT_THE_START;
+        let block = |word: &str| format!("\n{begin} why\n{word}\n{end}\n");
+        let lines = format!("{begin} why\nB = 1\n{end}\n");
+        let cases = [
+            ("", "A = 1\n"),
+            ("\"\"\"Why.\n\nMore.\"\"\"\n", "\nA = 1\n"),
+            ("\"\"\"Why.\"\"\"  # noqa\n", "# of A\nA = 1\n"),
+            ("#!/usr/bin/env python3\n# coding: utf-8\n", "\nA = 1\n"),
+            ("# noqa\n\"why\"\nfrom __future__ import annotations\n", "import os\n"),
+            (
+                "from __future__ import (\n    annotations,\n)\nfrom __future__ import division\n",
+                "\"no docstring\"\n",
+            ),
+            ("'Why.'\n", ""),
+            ("# nothing\n", ""),
+        ];
+        for (before, after) in cases {
+            let once = with_start(&format!("{before}{after}"), &block("B = 1"));
+            let first = if before.is_empty() { "" } else { "\n" };
+            let last = if after.is_empty() || after.starts_with('\n') { "" } else { "\n" };
+            assert_eq!(once, format!("{before}{first}{lines}{last}{after}"));
+            assert_eq!(with_start(&once, &block("B = 1")), once);
+            let other = once.replace("B = 1", "B = 2");
+            assert_eq!(with_start(&once, &block("B = 2")), other);
+        }
+    }
+
+    #[test]
+    fn the_two_blocks_of_one_file_are_told_apart() {
+        let block = |marks: &Marks, word: &str| format!("\n{} why\n{word}\n{}\n", marks.0, marks.1);
+        let (first, last) = (block(&AT_THE_START, "FIRST"), block(&AT_THE_END, "LAST"));
+        let one = with_block(&with_start("'why'\n\nA = 1\n", &first), &last);
+        let other = with_start(&with_block("'why'\n\nA = 1\n", &last), &first);
+        assert_eq!(one, other);
+        assert_eq!(one, format!("'why'\n{first}\nA = 1\n{last}"));
+        assert_eq!(with_block(&with_start(&one, &first), &last), one);
     }
 
     #[test]

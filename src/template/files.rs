@@ -15,6 +15,8 @@ pub(super) enum Part {
     Package,
     /// Where it is beside manage.py.
     Flat,
+    /// Where settings cannot be imported without variables of the environment.
+    Variables,
     /// Engine docker.
     Docker,
     /// Bases made of Debian packages.
@@ -30,8 +32,10 @@ pub(super) enum Form {
     Whole,
     /// Some lines of it are.
     Lines,
-    /// A marked block of it is.
+    /// A marked block of it is, at its end.
     Block,
+    /// Another one, before its first statement.
+    Start,
     /// It is the user's from the first moment, and nobody else's.
     Secret,
 }
@@ -147,12 +151,9 @@ pub(super) const FILES: &[File] = &[
     module!("thumbnails/templates/thumbnails/thumbnail.html"),
     module!("thumbnails/templatetags/__init__.py"),
     module!("thumbnails/templatetags/thumbnails.py"),
+    file!(Start, Variables, "{{ variables_file }}", "templates/settings/environment.py"),
     file!(Block, Every, "{{ settings_file }}", "templates/settings/block.py"),
-    copied!(
-        Every,
-        "{{ settings_folder }}local_settings.py.sample",
-        "templates/settings/local_settings.py.sample"
-    ),
+    included!(Whole, "{{ settings_folder }}local_settings.py.sample", DEVELOPER),
     included!(Whole, "{{ settings_folder }}server_settings.py.{{ project }}", SAMPLE),
     included!(Secret, "secrets/server_settings.py.{{ project }}", LOCAL),
     file!(Secret, Every, "secrets/postgres_password", "templates/settings/postgres_password"),
@@ -165,10 +166,16 @@ pub(super) const FILES: &[File] = &[
 ];
 
 /// What other templates include, by name.
-pub(super) const INCLUDED: &[(&str, &str)] =
-    &[("server_settings.py", include_str!("../../templates/settings/server_settings.py"))];
+pub(super) const INCLUDED: &[(&str, &str)] = &[
+    ("server_settings.py", include_str!("../../templates/settings/server_settings.py")),
+    ("local_settings.py", include_str!("../../templates/settings/local_settings.py.sample")),
+    ("variables.py", include_str!("../../templates/settings/variables.py")),
+    ("set_back.py", include_str!("../../templates/settings/set_back.py")),
+];
 
 /// The settings of servers, to be filled in.
 const SAMPLE: &str = "{% set place = 'sample' %}{% include 'server_settings.py' %}";
 /// The settings of the containers on this machine, ready to be used.
 const LOCAL: &str = "{% set place = 'local' %}{% include 'server_settings.py' %}";
+/// The settings of a developer, to be copied.
+const DEVELOPER: &str = "{% set place = 'developer' %}{% include 'local_settings.py' %}";

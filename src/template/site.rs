@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::variables::Variables;
 use super::{requirements, uv_lock};
 use crate::error::{Error, Result};
 
 /// Where requirements are looked for, the most fitting first.
-const REQUIREMENTS: [&str; 6] = [
+const REQUIREMENTS: [&str; 5] = [
     "requirements/production.txt",
     "requirements/prod.txt",
     "requirements.txt",
     "requirements/base.txt",
     "requirements/requirements.txt",
-    uv_lock::FILE,
 ];
 /// What settings for servers are called, beside those for development.
 const FOR_SERVERS: [&str; 2] = ["production", "prod"];
@@ -40,7 +40,7 @@ pub struct Site {
     pub package: String,
     /// The application as servers want it: `shop.wsgi:application`.
     pub wsgi: String,
-    /// The requirements file, from the project's folder.
+    /// The requirements file or uv.lock, from the project's folder.
     pub requirements: Option<PathBuf>,
     /// The packages that it names.
     pub named: BTreeSet<String>,
@@ -48,6 +48,8 @@ pub struct Site {
     pub compose_file: &'static str,
     /// The version of Django that a requirements file gets, when there is none.
     pub django: String,
+    /// What its settings read from the environment.
+    pub variables: Variables,
 }
 
 impl Site {
@@ -64,6 +66,7 @@ impl Site {
             named: BTreeSet::new(),
             compose_file: COMPOSE_FILE,
             django: DJANGO.into(),
+            variables: Variables::default(),
         }
     }
 
@@ -94,9 +97,13 @@ impl Site {
             Error::config(format!("there is no settings module {settings_module}"))
                 .help("name the one that servers use: --settings PROJECT.settings")
         })?;
-        let requirements = REQUIREMENTS.iter().map(PathBuf::from).find(|file| root.join(file).is_file());
+        let is_there = |file: &PathBuf| root.join(file).is_file();
+        let mut requirements = REQUIREMENTS.iter().map(PathBuf::from).find(is_there);
         if requirements.is_none() && root.join("pyproject.toml").is_file() {
-            return Err(unlocked(root));
+            requirements = Some(PathBuf::from(uv_lock::FILE)).filter(is_there);
+            if requirements.is_none() {
+                return Err(unlocked(root));
+            }
         }
         let named = match &requirements {
             Some(file) if file == Path::new(uv_lock::FILE) => uv_lock::named(&root.join(file))?,
@@ -107,6 +114,7 @@ impl Site {
         Ok(Some(Site {
             is_new: false,
             django: started_with(&text).unwrap_or_else(|| DJANGO.into()),
+            variables: Variables::read(root, &settings_module),
             settings_module,
             settings_file,
             compose_file: compose_file(root)?,
@@ -146,6 +154,11 @@ impl Site {
         }
     }
 
+    /// The file that asks the environment first.
+    pub fn variables_file(&self) -> &Path {
+        self.variables.earlier.as_deref().unwrap_or(&self.settings_file)
+    }
+
     /// The requirements file, also when it is still to be written.
     pub fn requirements_file(&self) -> String {
         self.requirements
@@ -153,14 +166,14 @@ impl Site {
             .map_or_else(|| "requirements.txt".into(), |file| file.display().to_string())
     }
 
-    /// Whether uv keeps the versions of its packages.
-    pub fn is_locked_by_uv(&self) -> bool {
+    /// Whether uv.lock has the requirements.
+    pub fn is_locked(&self) -> bool {
         self.requirements.as_deref() == Some(Path::new(uv_lock::FILE))
     }
 
     /// What a Dockerfile copies before it installs packages: files that name one another come together.
     pub fn requirements_copy(&self) -> String {
-        if self.is_locked_by_uv() {
+        if self.is_locked() {
             return format!("pyproject.toml {} ./", uv_lock::FILE);
         }
         match self.requirements_file().split_once('/') {
@@ -182,12 +195,12 @@ fn compose_file(root: &Path) -> Result<&'static str> {
 
 /// Packages are named in pyproject.toml alone, and in no versions.
 fn unlocked(root: &Path) -> Error {
-    let error = Error::config("the project has pyproject.toml, and neither requirements.txt nor uv.lock");
+    let error = Error::config("the project has pyproject.toml, and neither uv.lock nor requirements.txt");
     if root.join("poetry.lock").is_file() {
         return error
             .help("poetry export --output requirements.txt   (with the plugin poetry-plugin-export)");
     }
-    error.help("uv lock   writes the versions of its packages to uv.lock")
+    error.help("uv lock")
 }
 
 /// The folders below `root` that have a file of this name.
@@ -227,7 +240,7 @@ fn for_servers(root: &Path, developers: &str, wsgi: &str) -> String {
 }
 
 /// The file of a module, from `root`.
-fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
+pub fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
     let path = PathBuf::from(module.replace('.', "/"));
     [path.with_extension("py"), path.join("__init__.py")].into_iter().find(|file| root.join(file).is_file())
 }
@@ -325,21 +338,23 @@ mod tests {
     }
 
     #[test]
-    fn packages_without_versions_are_refused_and_those_that_uv_keeps_are_not() {
-        let folder = project(&[
-            ("manage.py", &manage("shop.settings")),
-            ("shop/settings.py", ""),
-            ("shop/wsgi.py", ""),
-            ("pyproject.toml", ""),
-        ]);
-        let refused = || Site::read(folder.path(), None).unwrap_err();
-        assert!(refused().help_text().unwrap().starts_with("uv lock"));
+    fn requirements_may_be_in_a_lock() {
+        let files =
+            [("manage.py", manage("settings")), ("settings.py", String::new()), ("wsgi.py", String::new())];
+        let files = files.each_ref().map(|(file, text)| (*file, text.as_str()));
+        let folder = project(&files);
+        fs_err::write(folder.path().join("pyproject.toml"), "[project]\nname = \"shop\"\n").unwrap();
+        assert_eq!(Site::read(folder.path(), None).unwrap_err().help_text(), Some("uv lock"));
         fs_err::write(folder.path().join("poetry.lock"), "").unwrap();
-        assert!(refused().help_text().unwrap().starts_with("poetry export"));
+        assert!(
+            Site::read(folder.path(), None).unwrap_err().help_text().unwrap().starts_with("poetry export")
+        );
         fs_err::write(folder.path().join("uv.lock"), "version = 1\n").unwrap();
         let site = Site::read(folder.path(), None).unwrap().unwrap();
-        assert!(site.is_locked_by_uv());
+        assert!(site.is_locked());
         assert_eq!(site.requirements_copy(), "pyproject.toml uv.lock ./");
+        fs_err::write(folder.path().join("requirements.txt"), "Django\n").unwrap();
+        assert!(!Site::read(folder.path(), None).unwrap().unwrap().is_locked());
     }
 
     #[test]

@@ -56,8 +56,9 @@ struct Dependency {
 /// [`crate::error::Kind::Config`] when the file cannot be read, or is of another form.
 pub(super) fn named(file: &Path) -> Result<BTreeSet<String>> {
     let text = fs_err::read_to_string(file)?;
-    let lock: Lock = toml::from_str(&text)
-        .map_err(|error| Error::config("uv.lock is not as uv writes it").because(error).help("uv lock"))?;
+    let lock: Lock = toml::from_str(&text).map_err(|error| {
+        Error::config("uv.lock is not as uv writes it").because(error).help("make it anew: uv lock")
+    })?;
     let mut names = BTreeSet::new();
     let mut next: Vec<&Dependency> = lock
         .package

@@ -14,6 +14,13 @@ except ModuleNotFoundError as error:
     except ModuleNotFoundError as error:
         if error.name != "{{ settings_package }}local_settings":
             raise
+{% if old_storages %}
+
+# Before Django 5.1 these and STORAGES cannot stand side by side.
+if "STORAGES" in globals():
+    globals().pop("DEFAULT_FILE_STORAGE", None)
+    globals().pop("STATICFILES_STORAGE", None)
+{% endif %}
 
 # Fields that only PostgreSQL has need it; it needs psycopg, which a developer with SQLite may not have.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql" and "django.contrib.postgres" not in INSTALLED_APPS:

@@ -17,6 +17,7 @@ Fill in what is written in capitals, then: imgforge -e production secrets put se
 {% endif %}
 """
 
+{% include "variables.py" %}
 SECRET_KEY = "{{ key }}"
 DEBUG = False
 ALLOWED_HOSTS = {{ hosts }}
@@ -40,6 +41,9 @@ DATABASES = {
         # gets a new one instead of an error.
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
+{% if atomic_requests %}
+        "ATOMIC_REQUESTS": True,
+{% endif %}
         "OPTIONS": {"connect_timeout": 3{% if place == "sample" %}, "sslmode": "require"{% endif %}},
     }
 }
@@ -65,6 +69,10 @@ CACHES = {
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 
 CELERY_BROKER_URL = "{{ broker_url }}"
+{% if result_backend %}
+# The broker keeps no results.
+CELERY_RESULT_BACKEND = None
+{% endif %}
 
 {% if place == "sample" %}
 # Static files and uploads, in one bucket. nginx serves both from there (its FILES variable), so the bucket is not public.
@@ -92,3 +100,6 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "INFO"},
 }
+{% if place == "local" %}
+{% include "set_back.py" %}
+{% endif %}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::program::Program;
+use crate::support::shop::copy;
 
 fn written(folder: &Path) -> Vec<String> {
     let files = walkdir::WalkDir::new(folder)
@@ -77,4 +78,75 @@ fn what_cannot_be_answered_is_refused_and_nothing_is_written() {
     program
         .run(&["init", "--yes", "--settings", "site.absent"])
         .failed(2, "there is no settings module site.absent");
+}
+
+#[test]
+fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/environ"), folder.path());
+    let program = Program::new(folder.path());
+    let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    let init = ["init", "--yes", "--project", "bakery", "--bases", "debian"];
+    let first = program.run(&init).ok();
+    let fill_in = "\nfill in secrets/server_settings.py.bakery: REDIS_URL, MAILGUN_API_KEY, MAILGUN_DOMAIN, SENTRY_DSN\n";
+    assert!(first.stdout.contains(fill_in), "{}", first.stdout);
+    assert!(
+        first.stderr.contains("+    import config.settings.server_settings as _given"),
+        "{}",
+        first.stderr
+    );
+
+    let settings = read("config/settings/production.py");
+    let place = |words: &str| settings.find(words).unwrap_or_else(|| panic!("{words}:\n{settings}"));
+    let places = [
+        "# ruff: noqa",
+        "\"\"\"The settings of servers",
+        "as _given",
+        "import logging",
+        "SENTRY_DSN =",
+        "server_settings import *",
+    ];
+    assert!(places.map(place).is_sorted(), "{settings}");
+    // The database's password is the one that the container has.
+    let here = read("secrets/server_settings.py.bakery");
+    let password = read("secrets/postgres_password");
+    let url = format!("\"DATABASE_URL\": \"postgres://bakery:{}@postgres:5432/bakery\",\n", password.trim());
+    assert!(here.contains(&url), "{here}");
+    assert!(here.contains("\"SENTRY_DSN\": \"\",  # imgforge does not know it\n"), "{here}");
+    assert!(
+        here.contains("\nSECURE_SSL_REDIRECT = False\n") && here.contains("\"ATOMIC_REQUESTS\": True"),
+        "{here}"
+    );
+    let sample = read("config/settings/server_settings.py.bakery");
+    assert!(
+        sample.contains("\"SENTRY_DSN\": \"SENTRY_DSN\",\n") && !sample.contains("SSL_REDIRECT"),
+        "{sample}"
+    );
+    let developer = read("config/settings/local_settings.py.sample");
+    assert!(developer.contains("\"DATABASE_URL\": \"sqlite:///db.sqlite3\",\n"), "{developer}");
+
+    let again = program.run(&init).ok();
+    assert!(again.stdout.starts_with("everything is as init would write it"), "{}", again.stdout);
+    assert_eq!(read("config/settings/production.py"), settings);
+    // A variable that came later is told, and a secret file that is there stays its owner's.
+    let later = settings.replace("SENTRY_DSN =", "STRIPE_KEY = env(\"STRIPE_KEY\")\nSENTRY_DSN =");
+    std::fs::write(folder.path().join("config/settings/production.py"), later).unwrap();
+    let told = program.run(&init).ok();
+    let add = "\nadd to ENVIRONMENT in secrets/server_settings.py.bakery: STRIPE_KEY\n";
+    assert!(told.stdout.contains(add), "{}", told.stdout);
+    assert_eq!(read("secrets/server_settings.py.bakery"), here);
+
+    // Nothing gives it, so doctor says so; then somebody does.
+    let doctor = || program.run(&["doctor"]).stdout;
+    let why = "config.settings.production cannot be imported without STRIPE_KEY: put into ENVIRONMENT of";
+    let told = doctor();
+    assert!(told.contains(why), "{told}");
+    std::fs::write(
+        folder.path().join("secrets/server_settings.py.bakery"),
+        here.replace("ENVIRONMENT = {", "ENVIRONMENT = {\n    \"STRIPE_KEY\": \"\","),
+    )
+    .unwrap();
+    let found = "config.settings.production finds everything that it wants of the environment";
+    let told = doctor();
+    assert!(told.contains(found), "{told}");
 }

@@ -17,7 +17,7 @@ class Picture(models.Model):
         REFUSED = "refused"
 
     name = models.CharField(max_length=500, unique=True)
-    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     why = models.CharField("why it was refused", max_length=200, blank=True)
     # Counted before the work begins: a picture that takes the worker down is given up, too.
     attempts = models.PositiveSmallIntegerField(default=0)

@@ -30,8 +30,8 @@ impl Made {
     }
 }
 
-async fn released(made: &Made, built: Built) -> Shop {
-    let shop = Shop::of(made.path(), built, &[]).await;
+async fn released(project: &Path, built: Built) -> Shop {
+    let shop = Shop::of(project, built, &[]).await;
     let doctor = shop.program().run(&["doctor"]).ok();
     assert!(!doctor.stdout.contains("FAIL"), "{}", doctor.stdout);
     shop.program().run(&["release"]).ok();
@@ -41,7 +41,7 @@ async fn released(made: &Made, built: Built) -> Shop {
 #[tokio::test]
 async fn a_project_as_startproject_makes_it() {
     let made = Made::by(&["Django==5.2.19"], &["django-admin", "startproject", "mysite", "."]);
-    let shop = released(&made, Built { server: "uwsgi", engine: "docker" }).await;
+    let shop = released(made.path(), Built { server: "uwsgi", engine: "docker" }).await;
     shop.answers("/admin/login/", "Django administration");
     shop.answers("/static/admin/css/base.css", "--primary");
     // Again: everything is as init would write it.
@@ -53,7 +53,7 @@ async fn a_project_as_startproject_makes_it() {
 #[tokio::test]
 async fn a_project_that_init_writes_itself() {
     let empty = Made(tempfile::tempdir().unwrap());
-    let shop = released(&empty, DIRECTLY).await;
+    let shop = released(empty.path(), DIRECTLY).await;
     shop.answers("/", "It runs");
     shop.answers("/admin/login/", "Django administration");
 }
@@ -62,7 +62,7 @@ async fn a_project_that_init_writes_itself() {
 #[tokio::test]
 async fn a_project_as_wagtail_makes_it() {
     let made = Made::by(&["wagtail==8.0.1"], &["wagtail", "start", "mysite", "."]);
-    let shop = released(&made, DIRECTLY).await;
+    let shop = released(made.path(), DIRECTLY).await;
     shop.answers("/", "Wagtail");
     shop.answers("/admin/login/", "Sign in");
     let version = shop.exec("web", "python3 -c 'import django; print(django.__version__)'");
@@ -75,7 +75,7 @@ async fn a_project_as_wagtail_makes_it() {
 #[tokio::test]
 async fn a_project_as_coderedcms_makes_it() {
     let made = Made::by(&["coderedcms==6.0.0"], &["coderedcms", "start", "mysite", "."]);
-    let shop = released(&made, DIRECTLY).await;
+    let shop = released(made.path(), DIRECTLY).await;
     shop.answers("/", "<html");
     shop.answers("/admin/login/", "Sign in");
 }
@@ -94,8 +94,31 @@ async fn a_project_whose_packages_uv_keeps() {
         Command::new("uv").args(["lock", "--quiet"]).current_dir(made.path()).output().expect("uv is there");
     assert!(locked.status.success(), "{}", String::from_utf8_lossy(&locked.stderr));
 
-    let shop = released(&made, Built { server: "gunicorn", engine: "docker" }).await;
+    let shop = released(made.path(), Built { server: "gunicorn", engine: "docker" }).await;
     shop.answers("/admin/login/", "Django administration");
     let listed = "python3 -c 'import django, importlib.util as u; print(django.__version__, u.find_spec(\"debug_toolbar\"))'";
     assert_eq!(shop.exec("web", listed), "5.2.18 None");
+}
+
+/// Settings that cannot be imported without variables of the environment, and that are for HTTPS.
+#[tokio::test]
+async fn a_project_whose_settings_read_the_environment() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/environ");
+    let shop = released(&project, DIRECTLY).await;
+    shop.answers("/", "Bread at seven");
+    shop.answers("/static/css/bakery.css", "saddlebrown");
+    shop.answers("/admin/login/", "Django administration");
+    // What the container is given counts, and the dictionary is no setting.
+    let settings = |given: &str, what: &str| {
+        shop.exec(
+            "web",
+            &format!("{given} python3 -c 'from django.conf import settings as s; print({what})'"),
+        )
+    };
+    assert_eq!(settings("", "s.ADMIN_URL, hasattr(s, \"ENVIRONMENT\")"), "admin/ False");
+    assert_eq!(settings("DJANGO_ADMIN_URL=else/", "s.ADMIN_URL"), "else/");
+    assert_eq!(settings("", "s.DATABASES[\"default\"][\"ATOMIC_REQUESTS\"]"), "True");
+    // A worker that could not read its settings, or find its broker, would not answer.
+    let queued = "from thumbnails.tasks import sweep; print(bool(sweep.delay().id))";
+    assert!(shop.exec("web", &format!("python3 manage.py shell -v 0 -c '{queued}'")).ends_with("True"));
 }

@@ -1,0 +1,173 @@
+use super::*;
+
+fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text) in files {
+        let path = folder.path().join(file);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn wanted_by(settings: &str) -> Vec<(String, Kind)> {
+    let folder = project(&[("settings.py", settings)]);
+    let variables = Variables::read(folder.path(), "settings");
+    variables.wanted.into_iter().map(|variable| (variable.name, variable.kind)).collect()
+}
+
+fn names(settings: &str) -> Vec<String> {
+    wanted_by(settings).into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn every_way_to_ask_is_understood_and_says_what_it_reads() {
+    let cases = [
+        ("import os\nA = os.environ['X']", Kind::Text),
+        ("import os as system\nA = system.environ['X'].strip()", Kind::Text),
+        ("from os import environ\nA = environ['X'].split(',')", Kind::List),
+        ("from os import environ as e\nA = int(e['X'])", Kind::Number),
+        ("import os, dj_database_url\nA = dj_database_url.parse(os.environ['X'])", Kind::Database),
+        ("import environ\nenv = environ.Env()\nA = env('X')", Kind::Text),
+        ("import environ\nenv = environ.Env()\nA = env('X', int)", Kind::Number),
+        ("import environ\nenv = environ.Env(X=bool)\nA = env.bool('X')", Kind::Bool),
+        ("import environ\nA = environ.Env().json('X')", Kind::Json),
+        ("from environ import Env\nenv = Env()\nA = {'default': env.db('X')}", Kind::Database),
+        ("from environ import FileAwareEnv as E\ne = E()\nA = [*e.list('X', str)]", Kind::List),
+        ("from environs import Env\nenv = Env()\nA = env.dj_db_url('X')", Kind::Database),
+        ("from environs import env\nwith env.prefixed('X'):\n    A = env.int('')", Kind::Number),
+        ("from decouple import config\nA = config('X')", Kind::Text),
+        ("from decouple import config, Csv\nA = config('X', cast=Csv())", Kind::List),
+        ("import decouple\nA = decouple.config('X', cast=bool)", Kind::Bool),
+        ("import decouple as d\nc = d.Config(d.RepositoryEnv('.env'))\nA = c('X')", Kind::Text),
+        ("import os\nclass A:\n    B = f\"{os.environ['X']}\"", Kind::Text),
+    ];
+    for (settings, kind) in cases {
+        assert_eq!(wanted_by(settings), [("X".to_owned(), kind)], "{settings}");
+    }
+    let unnamed = "import environ\nenv = environ.Env()\nA = env.db()\nB = env.cache_url()";
+    assert_eq!(names(unnamed), ["DATABASE_URL", "CACHE_URL"]);
+}
+
+#[test]
+fn what_has_a_default_is_not_wanted() {
+    let cases = [
+        "import os\nA = os.environ.get('X')\nB = os.getenv('X', '1')",
+        "import os\nos.environ['X'] = '1'\nA = os.environ['X']",
+        "import os\nos.environ.setdefault('X', '1')\nA = os.environ['X']",
+        "import environ\nenv = environ.Env()\nA = env('X', default=None)\nB = env('X', str, '')",
+        "import environ\nenv = environ.Env()\nA = env.bool('X', False)\nB = env.list('X', str, [])",
+        "import environ\nenv = environ.Env(X=(bool, False))\nA = env('X')",
+        "import environ\nenv = environ.Env()\nA = env('X', **more)\nenviron.Env.read_env('X')",
+        "from environs import Env\nenv = Env()\nA = env('X', '')\nB = env.list('X', [])\nenv.read_env('X')",
+        "from decouple import config\nA = config('X', '1')\nB = config('X', default='')",
+        "import os\nA = os.environ['DJANGO_SETTINGS_MODULE']",
+        "A = env('X')\nB = environ['X']\nC = config('X')",
+        "import os\ndef read():\n    return os.environ['X']\nA = lambda: os.environ['X']",
+    ];
+    for settings in cases {
+        assert_eq!(names(settings), [] as [String; 0], "{settings}");
+    }
+}
+
+#[test]
+fn a_branch_is_followed_when_it_is_taken_with_nothing_set() {
+    let taken = [
+        "if not os.environ.get('DEVELOPS'):\n    A = os.environ['X']",
+        "if os.environ.get('PLACE', 'server') in ('server', 'stage'):\n    A = os.environ['X']",
+        "if os.environ.get('DEVELOPS'):\n    A = 1\nelse:\n    A = os.environ['X']",
+        "DEBUG = env.bool('DEBUG', default=False)\nif not DEBUG:\n    A = os.environ['X']",
+        "A = os.environ['X'] if 'SITE' not in os.environ else 'x'",
+        "A = os.environ.get('Y') or os.environ['X']",
+        "if something():\n    A = os.environ['X']",
+        "try:\n    A = os.environ['X']\nexcept KeyError:\n    raise ValueError('X')",
+        "try:\n    import absent\nexcept ImportError:\n    A = os.environ['X']",
+        "S3 = False\nif something():\n    S3 = True\nif S3:\n    A = os.environ['X']",
+    ];
+    let not_taken = [
+        "if 'X' in os.environ:\n    A = os.environ['X']",
+        "USE_S3 = os.getenv('USE_S3', 'False').lower() == 'true'\nif USE_S3:\n    A = os.environ['X']",
+        "if int(os.environ.get('S3', 0)):\n    A = os.environ['X']",
+        "if env.bool('S3', default=False) and True:\n    A = os.environ['X']\nelif None:\n    B = env('X')",
+        "A = os.environ['X'] if os.environ.get('X') else ''",
+        "A = os.environ.get('Y', 'y') or os.environ['X']",
+        "try:\n    A = os.environ['X']\nexcept (KeyError, ValueError):\n    A = ''",
+        "try:\n    A = env('X')\nexcept environ.ImproperlyConfigured:\n    pass",
+    ];
+    let start = "import os, environ\nenv = environ.Env()\n";
+    for settings in taken {
+        assert_eq!(names(&format!("{start}{settings}\n")), ["X"], "{settings}");
+    }
+    for settings in not_taken {
+        assert_eq!(names(&format!("{start}{settings}\n")), [] as [String; 0], "{settings}");
+    }
+}
+
+#[test]
+fn modules_of_the_project_are_followed_also_in_circles() {
+    let folder = project(&[
+        ("config/__init__.py", ""),
+        ("config/env.py", "import environ\nenv = environ.Env()\n"),
+        ("config/settings/__init__.py", ""),
+        (
+            "config/settings/base.py",
+            "from ..env import env\nfrom .production import *\nA = env.db('ONE')\nSECURE_SSL_REDIRECT = True\n",
+        ),
+        ("config/settings/mail.py", "from config.env import env as e\nB = e.int('TWO')\n"),
+        (
+            "config/settings/production.py",
+            "from .base import *\nfrom .base import env\nfrom . import mail\nimport config.env\nfrom absent import *\n\
+             try:\n    from .local_settings import *\nexcept ImportError:\n    pass\n\
+             SECRET_KEY = env('THREE')\nDATABASES = {'default': {'HOST': config.env.env('FOUR')}}\n\
+             DATABASES['default']['PORT'] = mail.e('FIVE')\n",
+        ),
+        ("config/settings/local_settings.py", "import os\nos.environ['NEVER']\n"),
+    ]);
+    let variables = Variables::read(folder.path(), "config.settings.production");
+    let told = variables.wanted.iter().map(|variable| {
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        (variable.name.clone(), word(&variable.setting), word(&variable.key))
+    });
+    let want = [
+        ("ONE", "A", ""),
+        ("TWO", "B", ""),
+        ("THREE", "SECRET_KEY", ""),
+        ("FOUR", "DATABASES", "HOST"),
+        ("FIVE", "DATABASES", "PORT"),
+    ];
+    let want = want.map(|(name, setting, key)| (name.to_owned(), setting.to_owned(), key.to_owned()));
+    assert_eq!(told.collect::<Vec<_>>(), want);
+    assert!(variables.sets("SECURE_SSL_REDIRECT") && variables.sets("HOST") && !variables.sets("NEVER"));
+    assert_eq!(variables.earlier, None);
+}
+
+#[test]
+fn a_package_that_asks_before_its_settings_is_named() {
+    let folder = project(&[
+        ("site/__init__.py", ""),
+        ("site/settings/__init__.py", "from .base import *\n"),
+        ("site/settings/base.py", "import os\nA = os.environ['X']\n"),
+        ("site/settings/production.py", "from .base import *\n"),
+    ]);
+    let variables = Variables::read(folder.path(), "site.settings.production");
+    assert_eq!(variables.earlier.as_deref(), Some(Path::new("site/settings/__init__.py")));
+    assert_eq!(variables.wanted.len(), 1);
+    let variables = Variables::read(folder.path(), "site.settings");
+    assert_eq!(variables.earlier, None);
+}
+
+#[test]
+fn what_is_no_python_wants_nothing() {
+    assert_eq!(names("A = = 1\nimport os\nos.environ['X']\n"), [] as [String; 0]);
+    let folder = project(&[]);
+    assert_eq!(Variables::read(folder.path(), "absent.settings"), Variables::default());
+}
+
+#[test]
+fn what_a_secret_file_gives_is_read_without_running_it() {
+    let text = "A = 1\nENVIRONMENT = {\n    \"ONE\": \"1\",  # why\n    'TWO': A,\n    **more,\n}\n";
+    let names = given(text).unwrap();
+    assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["ONE", "TWO"]);
+    assert_eq!(given("A = 1\n"), None);
+    assert_eq!(given("ENVIRONMENT = dict(A=1)\n"), None);
+}

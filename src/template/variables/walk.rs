@@ -1,0 +1,463 @@
+//! One module, statement by statement.
+
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
+use ruff_python_ast::{BoolOp, CmpOp, ExceptHandler, Expr, ExprCall, Stmt, StmtImportFrom, StmtTry, UnaryOp};
+
+use super::bound::{self, Asked, Bound, Scope};
+use super::known::Known;
+use super::reading::Reading;
+use super::{Kind, Variable};
+
+/// What is raised when a variable is absent, by its last name, and what is above that.
+const ABSENT: [&str; 7] = [
+    "KeyError",
+    "LookupError",
+    "Exception",
+    "BaseException",
+    "ImproperlyConfigured",
+    "UndefinedValueError",
+    "EnvError",
+];
+
+/// A module while it is read.
+pub(super) struct Walk<'w, 'r> {
+    reading: &'w mut Reading<'r>,
+    /// The package that relative imports start from.
+    package: &'w str,
+    scope: Scope,
+    /// How many branches around this statement may not be taken.
+    unsure: usize,
+    /// How many blocks around it go on when a variable is absent.
+    forgiving: usize,
+    /// What `env.prefixed` puts before names.
+    prefix: String,
+    setting: Option<String>,
+    key: Option<String>,
+    /// What is made of the text that is read.
+    kind: Option<Kind>,
+}
+
+impl<'w, 'r> Walk<'w, 'r> {
+    /// Reads a module; its names.
+    pub(super) fn through(reading: &'w mut Reading<'r>, package: &'w str, body: &[Stmt]) -> Scope {
+        let mut walk = Walk {
+            reading,
+            package,
+            scope: Scope::new(),
+            unsure: 0,
+            forgiving: 0,
+            prefix: String::new(),
+            setting: None,
+            key: None,
+            kind: None,
+        };
+        walk.visit_body(body);
+        walk.scope
+    }
+
+    fn maybe(&mut self, body: &[Stmt]) {
+        self.unsure += 1;
+        self.visit_body(body);
+        self.unsure -= 1;
+    }
+
+    fn bind(&mut self, name: &str, bound: Option<Bound>) {
+        match bound {
+            Some(Bound::Value(_)) if self.unsure > 0 => self.scope.remove(name),
+            Some(bound) => self.scope.insert(name.to_owned(), bound),
+            None => self.scope.remove(name),
+        };
+    }
+
+    /// What an expression stands for.
+    fn bound(&self, expr: &Expr) -> Option<Bound> {
+        match expr {
+            Expr::Name(name) => self.scope.get(name.id.as_str()).cloned(),
+            Expr::Attribute(attribute) => match self.bound(&attribute.value)? {
+                Bound::Module(module) => self.reading.member_read(&module, &attribute.attr),
+                bound => bound.attribute(&attribute.attr),
+            },
+            Expr::Call(call) => match self.bound(&call.func) {
+                Some(Bound::EnvClass(library)) => {
+                    Some(Bound::Env(library, bound::scheme(&call.arguments, |expr| self.value(expr))))
+                }
+                Some(Bound::ConfigClass) => Some(Bound::Config),
+                _ => self.value(expr).map(Bound::Value),
+            },
+            _ => self.value(expr).map(Bound::Value),
+        }
+    }
+
+    /// What an expression asks the environment for.
+    fn asked(&self, expr: &Expr) -> Option<Asked> {
+        let mut asked = match expr {
+            Expr::Subscript(subscript) if self.bound(&subscript.value) == Some(Bound::Environ) => Asked {
+                name: subscript.slice.as_string_literal_expr()?.value.to_str().to_owned(),
+                kind: Kind::Text,
+                default: None,
+                scheme: None,
+            },
+            Expr::Call(call) => {
+                let function = self.bound(&call.func)?;
+                let mut asked = bound::asked(&function, &call.arguments)?;
+                if matches!(function, Bound::Env(..) | Bound::Method(..)) {
+                    asked.name.insert_str(0, &self.prefix);
+                }
+                asked
+            }
+            _ => return None,
+        };
+        if asked.kind == Kind::Text {
+            asked.kind = self.kind.unwrap_or(Kind::Text);
+        }
+        Some(asked)
+    }
+
+    /// What an expression is when nothing is set.
+    fn value(&self, expr: &Expr) -> Option<Known> {
+        if let Some(asked) = self.asked(expr) {
+            if self.reading.given.contains(&asked.name) {
+                return None;
+            }
+            let default = match (asked.default, asked.scheme) {
+                (Some(default), _) => self.value(&default?)?,
+                (None, Some(scheme)) => scheme?,
+                (None, None) => return None,
+            };
+            return Some(default.read_as(asked.kind));
+        }
+        Some(match expr {
+            Expr::NoneLiteral(_) => Known::Nothing,
+            Expr::BooleanLiteral(literal) => Known::Truth(literal.value),
+            Expr::StringLiteral(literal) => Known::Text(literal.value.to_str().to_owned()),
+            Expr::NumberLiteral(literal) => Known::Number(literal.value.as_int()?.as_i64()?),
+            Expr::List(list) => self.several(&list.elts)?,
+            Expr::Tuple(tuple) => self.several(&tuple.elts)?,
+            Expr::Set(set) => self.several(&set.elts)?,
+            Expr::Name(_) | Expr::Attribute(_) => match self.bound(expr)? {
+                Bound::Value(value) => value,
+                _ => return None,
+            },
+            Expr::UnaryOp(unary) if unary.op == UnaryOp::Not => {
+                Known::Truth(!self.value(&unary.operand)?.truth())
+            }
+            Expr::BoolOp(operation) => {
+                let ends = operation.op == BoolOp::Or;
+                let mut last = None;
+                for value in &operation.values {
+                    let value = self.value(value)?;
+                    if value.truth() == ends {
+                        return Some(value);
+                    }
+                    last = Some(value);
+                }
+                last?
+            }
+            Expr::If(choice) => match self.value(&choice.test)?.truth() {
+                true => self.value(&choice.body)?,
+                false => self.value(&choice.orelse)?,
+            },
+            Expr::Compare(compare) if compare.ops.len() == 1 => {
+                self.compared(&compare.left, compare.ops[0], &compare.comparators[0])?
+            }
+            Expr::Call(call) => match (call.func.as_ref(), call.arguments.args.as_ref()) {
+                (Expr::Name(function), [value]) => self.value(value)?.through(&function.id)?,
+                (Expr::Attribute(method), []) => self.value(&method.value)?.through(&method.attr)?,
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+
+    fn several(&self, values: &[Expr]) -> Option<Known> {
+        values.iter().map(|value| self.value(value)).collect::<Option<_>>().map(Known::Several)
+    }
+
+    fn compared(&self, left: &Expr, operator: CmpOp, right: &Expr) -> Option<Known> {
+        let left = self.value(left)?;
+        if self.bound(right) == Some(Bound::Environ) {
+            let Known::Text(name) = left else { return None };
+            let absent = !self.reading.given.contains(&name);
+            return match operator {
+                CmpOp::In => absent.then_some(Known::Truth(false)),
+                CmpOp::NotIn => absent.then_some(Known::Truth(true)),
+                _ => None,
+            };
+        }
+        let right = self.value(right)?;
+        Some(Known::Truth(match (operator, &right) {
+            (CmpOp::Eq | CmpOp::Is, _) => left == right,
+            (CmpOp::NotEq | CmpOp::IsNot, _) => left != right,
+            (CmpOp::In, Known::Several(values)) => values.contains(&left),
+            (CmpOp::NotIn, Known::Several(values)) => !values.contains(&left),
+            _ => return None,
+        }))
+    }
+
+    fn import_from(&mut self, import: &StmtImportFrom) {
+        let named = import.module.as_ref().map(|module| module.as_str());
+        let Some(module) = self.absolute(named, import.level) else { return };
+        let own = self.reading.module(&module);
+        for alias in &import.names {
+            if alias.name.as_str() == "*" {
+                for (name, bound) in own.iter().flatten() {
+                    self.bind(name, Some(bound.clone()));
+                }
+                continue;
+            }
+            let bound = self.reading.member(&module, &alias.name);
+            self.bind(alias.asname.as_ref().unwrap_or(&alias.name), bound);
+        }
+    }
+
+    /// The module that `from` names.
+    fn absolute(&self, module: Option<&str>, level: u32) -> Option<String> {
+        if level == 0 {
+            return module.map(str::to_owned);
+        }
+        let mut package = self.package;
+        for _ in 1..level {
+            package = package.rsplit_once('.')?.0;
+        }
+        Some(match module {
+            Some(module) if package.is_empty() => module.to_owned(),
+            Some(module) => format!("{package}.{module}"),
+            None => package.to_owned(),
+        })
+    }
+
+    /// `target = value`: what it binds, sets, or puts into the environment.
+    fn assign(&mut self, targets: &[&Expr], value: &Expr) {
+        let (setting, key) = targets.first().map_or((None, None), |target| place(target));
+        let around = (self.setting.take(), self.key.take());
+        (self.setting, self.key) = (setting, key);
+        self.visit_expr(value);
+        (self.setting, self.key) = around;
+        let bound = self.bound(value);
+        let known = self.value(value);
+        for target in targets {
+            match target {
+                Expr::Name(name) => {
+                    self.reading.sets(&name.id, known.clone());
+                    self.bind(&name.id, bound.clone());
+                }
+                Expr::Subscript(subscript) => {
+                    if let Some(name) = subscript.slice.as_string_literal_expr() {
+                        let name = name.value.to_str();
+                        self.reading.sets(name, known.clone());
+                        if self.bound(&subscript.value) == Some(Bound::Environ) {
+                            self.reading.given.insert(name.to_owned());
+                        }
+                    }
+                }
+                Expr::Tuple(tuple) => {
+                    for name in tuple.elts.iter().filter_map(Expr::as_name_expr) {
+                        self.reading.sets(&name.id, None);
+                        self.bind(&name.id, None);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A branch with its test; without one, the last. Whether the branches after it may be taken.
+    fn branch(&mut self, test: Option<&Expr>, body: &[Stmt]) -> bool {
+        let Some(test) = test else {
+            self.visit_body(body);
+            return false;
+        };
+        self.visit_expr(test);
+        match self.value(test).map(|value| value.truth()) {
+            Some(true) => {
+                self.visit_body(body);
+                false
+            }
+            Some(false) => true,
+            None => {
+                self.maybe(body);
+                true
+            }
+        }
+    }
+
+    fn attempt(&mut self, attempt: &StmtTry) {
+        let forgives = attempt.handlers.iter().any(forgives);
+        self.forgiving += usize::from(forgives);
+        self.visit_body(&attempt.body);
+        self.forgiving -= usize::from(forgives);
+        for ExceptHandler::ExceptHandler(handler) in &attempt.handlers {
+            self.maybe(&handler.body);
+        }
+        self.visit_body(&attempt.orelse);
+        self.visit_body(&attempt.finalbody);
+    }
+
+    /// What is called with what is read says what that is; `os.environ.setdefault` gives it.
+    fn call(&mut self, call: &ExprCall, expr: &Expr) {
+        if self.bound(&call.func) == Some(Bound::EnvironMethod("setdefault".into()))
+            && let Some(Expr::StringLiteral(name)) = call.arguments.args.first()
+        {
+            self.reading.given.insert(name.value.to_str().to_owned());
+        }
+        let splits = call.func.as_attribute_expr().is_some_and(|function| function.attr.as_str() == "split");
+        // `list` and `dict` take parts, and split no text.
+        let made = bound::kind_of(&call.func).filter(|kind| !matches!(kind, Kind::List | Kind::Dict));
+        let around = self.kind;
+        self.kind = if splits { Some(Kind::List) } else { made.or(around) };
+        walk_expr(self, expr);
+        self.kind = around;
+    }
+}
+
+impl Visitor<'_> for Walk<'_, '_> {
+    fn visit_stmt(&mut self, stmt: &Stmt) {
+        match stmt {
+            // What a function does it does when it is called.
+            Stmt::FunctionDef(function) => self.bind(&function.name, None),
+            Stmt::Assign(assign) => {
+                self.assign(&assign.targets.iter().collect::<Vec<_>>(), &assign.value);
+            }
+            Stmt::AnnAssign(assign) => {
+                if let Some(value) = &assign.value {
+                    self.assign(&[&assign.target], value);
+                }
+            }
+            Stmt::AugAssign(assign) => {
+                self.assign(&[&assign.target], &assign.value);
+                if let Expr::Name(name) = assign.target.as_ref() {
+                    self.bind(&name.id, None);
+                }
+            }
+            Stmt::Import(import) => {
+                for alias in &import.names {
+                    self.reading.module(&alias.name);
+                    match &alias.asname {
+                        Some(name) => self.bind(name, Some(Bound::Module(alias.name.to_string()))),
+                        None => {
+                            let first = alias.name.split('.').next().unwrap_or_default();
+                            self.bind(first, Some(Bound::Module(first.to_owned())));
+                        }
+                    }
+                }
+            }
+            Stmt::ImportFrom(import) => self.import_from(import),
+            Stmt::If(choice) => {
+                let around = self.unsure;
+                let mut goes_on = self.branch(Some(&choice.test), &choice.body);
+                for clause in &choice.elif_else_clauses {
+                    if !goes_on {
+                        break;
+                    }
+                    // Whether an earlier branch was taken is not always known.
+                    self.unsure += usize::from(self.value(&choice.test).is_none());
+                    goes_on = self.branch(clause.test.as_ref(), &clause.body);
+                }
+                self.unsure = around;
+            }
+            Stmt::Try(attempt) => self.attempt(attempt),
+            Stmt::With(with) => {
+                let around = self.prefix.clone();
+                for item in &with.items {
+                    self.visit_expr(&item.context_expr);
+                    if let Expr::Call(call) = &item.context_expr
+                        && let Some(Bound::Method(.., method)) = self.bound(&call.func)
+                        && let ("prefixed", Some(Expr::StringLiteral(prefix))) =
+                            (method.as_str(), call.arguments.args.first())
+                    {
+                        self.prefix.push_str(prefix.value.to_str());
+                    }
+                }
+                self.visit_body(&with.body);
+                self.prefix = around;
+            }
+            Stmt::For(_) | Stmt::While(_) | Stmt::Match(_) => {
+                self.unsure += 1;
+                walk_stmt(self, stmt);
+                self.unsure -= 1;
+            }
+            _ => walk_stmt(self, stmt),
+        }
+    }
+
+    fn visit_expr(&mut self, expr: &Expr) {
+        if let Some(asked) = self.asked(expr)
+            && asked.default.is_none()
+            && asked.scheme.is_none()
+            && self.forgiving == 0
+        {
+            let Asked { name, kind, .. } = asked;
+            self.reading.wants(Variable { name, kind, setting: self.setting.clone(), key: self.key.clone() });
+        }
+        match expr {
+            Expr::Lambda(_) => {}
+            Expr::If(choice) => {
+                self.visit_expr(&choice.test);
+                let truth = self.value(&choice.test).map(|value| value.truth());
+                if truth != Some(false) {
+                    self.visit_expr(&choice.body);
+                }
+                if truth != Some(true) {
+                    self.visit_expr(&choice.orelse);
+                }
+            }
+            Expr::BoolOp(operation) => {
+                let ends = operation.op == BoolOp::Or;
+                for value in &operation.values {
+                    self.visit_expr(value);
+                    if self.value(value).is_some_and(|value| value.truth() == ends) {
+                        break;
+                    }
+                }
+            }
+            Expr::Dict(dict) => {
+                for item in &dict.items {
+                    let around = self.key.clone();
+                    if let Some(key) = item.key.as_ref().and_then(Expr::as_string_literal_expr) {
+                        let key = key.value.to_str();
+                        let value = self.value(&item.value);
+                        self.reading.sets(key, value);
+                        self.key = Some(key.to_owned());
+                    }
+                    self.visit_expr(&item.value);
+                    self.key = around;
+                }
+            }
+            Expr::Call(call) => self.call(call, expr),
+            _ => walk_expr(self, expr),
+        }
+    }
+}
+
+/// Whether a handler goes on when a variable is absent.
+fn forgives(handler: &ExceptHandler) -> bool {
+    let ExceptHandler::ExceptHandler(handler) = handler;
+    let catches = |expr: &Expr| match expr {
+        Expr::Name(name) => ABSENT.contains(&name.id.as_str()),
+        Expr::Attribute(attribute) => ABSENT.contains(&attribute.attr.as_str()),
+        _ => false,
+    };
+    let caught = match handler.type_.as_deref() {
+        None => true,
+        Some(Expr::Tuple(tuple)) => tuple.elts.iter().any(catches),
+        Some(expr) => catches(expr),
+    };
+    caught && !handler.body.iter().any(Stmt::is_raise_stmt)
+}
+
+/// `DATABASES["default"]["HOST"]`: the setting, and the last key.
+fn place(target: &Expr) -> (Option<String>, Option<String>) {
+    let mut key = None;
+    let mut expr = target;
+    loop {
+        match expr {
+            Expr::Subscript(subscript) => {
+                let literal = subscript.slice.as_string_literal_expr();
+                key = key.or_else(|| literal.map(|literal| literal.value.to_str().to_owned()));
+                expr = &subscript.value;
+            }
+            Expr::Name(name) => return (Some(name.id.to_string()), key),
+            _ => return (None, key),
+        }
+    }
+}
