@@ -25,6 +25,22 @@ impl Made {
         Made(folder)
     }
 
+    /// The sources of a package.
+    fn sources(package: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("imgforge-made-").tempdir().unwrap();
+        let pip = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin/pip");
+        let mut download = Command::new(pip);
+        download.args(["download", "--quiet", "--disable-pip-version-check"]);
+        download.args(["--no-deps", "--no-binary", ":all:", package]);
+        let unpack = "for archive in *.tar.gz; do tar -xzf $archive --strip-components 1; done; rm *.tar.gz";
+        let mut shell = Command::new("sh");
+        for command in [&mut download, shell.args(["-ec", unpack])] {
+            let done = command.current_dir(folder.path()).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+        Made(folder)
+    }
+
     fn path(&self) -> &Path {
         self.0.path()
     }
@@ -78,6 +94,17 @@ async fn a_project_as_coderedcms_makes_it() {
     let shop = released(made.path(), DIRECTLY).await;
     shop.answers("/", "<html");
     shop.answers("/admin/login/", "Sign in");
+}
+
+/// An example that came with a Dockerfile and a compose file of its own, and has no folder for static files.
+#[tokio::test]
+async fn a_project_as_allauth_gives_it_for_an_example() {
+    let made = Made::sources("django-allauth==65.22.1");
+    let shop = released(&made.path().join("examples/regular-django"), DIRECTLY).await;
+    shop.answers("/accounts/login/", "Sign In");
+    shop.answers("/accounts/signup/", "Sign Up");
+    shop.answers("/static/admin/css/base.css", "--primary");
+    assert!(shop.read("docker-compose.yml").contains("allauth"), "its own stays");
 }
 
 /// Packages in pyproject.toml, their versions in uv.lock.
