@@ -67,7 +67,7 @@ pub struct Variables {
     pub wanted: Vec<Variable>,
     /// The file that asks first, when that is not the settings file but a package around it.
     pub earlier: Option<PathBuf>,
-    /// Every setting that they set, and every key of those; with the value, when that is a plain one.
+    /// Every setting that they set, and every key of those, alone and as `SETTING.KEY`; with the value, when that is a plain one.
     set: BTreeMap<String, Option<String>>,
 }
 

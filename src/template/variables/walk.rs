@@ -1,12 +1,13 @@
 //! One module, statement by statement.
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
-use ruff_python_ast::{BoolOp, CmpOp, ExceptHandler, Expr, ExprCall, Stmt, StmtImportFrom, StmtTry, UnaryOp};
+use ruff_python_ast::{BoolOp, ExceptHandler, Expr, ExprCall, Stmt, StmtImportFrom, StmtTry};
 
 use super::bound::{self, Asked, Bound, Scope};
-use super::known::Known;
 use super::reading::Reading;
 use super::{Kind, Variable};
+
+mod expressions;
 
 /// What is raised when a variable is absent, by its last name, and what is above that.
 const ABSENT: [&str; 7] = [
@@ -67,131 +68,6 @@ impl<'w, 'r> Walk<'w, 'r> {
             Some(bound) => self.scope.insert(name.to_owned(), bound),
             None => self.scope.remove(name),
         };
-    }
-
-    /// What an expression stands for.
-    fn bound(&self, expr: &Expr) -> Option<Bound> {
-        match expr {
-            Expr::Name(name) => self.scope.get(name.id.as_str()).cloned(),
-            Expr::Attribute(attribute) => match self.bound(&attribute.value)? {
-                Bound::Module(module) => self.reading.member_read(&module, &attribute.attr),
-                bound => bound.attribute(&attribute.attr),
-            },
-            Expr::Call(call) => match self.bound(&call.func) {
-                Some(Bound::EnvClass(library)) => {
-                    Some(Bound::Env(library, bound::scheme(&call.arguments, |expr| self.value(expr))))
-                }
-                Some(Bound::ConfigClass) => Some(Bound::Config),
-                _ => self.value(expr).map(Bound::Value),
-            },
-            _ => self.value(expr).map(Bound::Value),
-        }
-    }
-
-    /// What an expression asks the environment for.
-    fn asked(&self, expr: &Expr) -> Option<Asked> {
-        let mut asked = match expr {
-            Expr::Subscript(subscript) if self.bound(&subscript.value) == Some(Bound::Environ) => Asked {
-                name: subscript.slice.as_string_literal_expr()?.value.to_str().to_owned(),
-                kind: Kind::Text,
-                default: None,
-                scheme: None,
-            },
-            Expr::Call(call) => {
-                let function = self.bound(&call.func)?;
-                let mut asked = bound::asked(&function, &call.arguments)?;
-                if matches!(function, Bound::Env(..) | Bound::Method(..)) {
-                    asked.name.insert_str(0, &self.prefix);
-                }
-                asked
-            }
-            _ => return None,
-        };
-        if asked.kind == Kind::Text {
-            asked.kind = self.kind.unwrap_or(Kind::Text);
-        }
-        Some(asked)
-    }
-
-    /// What an expression is when nothing is set.
-    fn value(&self, expr: &Expr) -> Option<Known> {
-        if let Some(asked) = self.asked(expr) {
-            if self.reading.given.contains(&asked.name) {
-                return None;
-            }
-            let default = match (asked.default, asked.scheme) {
-                (Some(default), _) => self.value(&default?)?,
-                (None, Some(scheme)) => scheme?,
-                (None, None) => return None,
-            };
-            return Some(default.read_as(asked.kind));
-        }
-        Some(match expr {
-            Expr::NoneLiteral(_) => Known::Nothing,
-            Expr::BooleanLiteral(literal) => Known::Truth(literal.value),
-            Expr::StringLiteral(literal) => Known::Text(literal.value.to_str().to_owned()),
-            Expr::NumberLiteral(literal) => Known::Number(literal.value.as_int()?.as_i64()?),
-            Expr::List(list) => self.several(&list.elts)?,
-            Expr::Tuple(tuple) => self.several(&tuple.elts)?,
-            Expr::Set(set) => self.several(&set.elts)?,
-            Expr::Name(_) | Expr::Attribute(_) => match self.bound(expr)? {
-                Bound::Value(value) => value,
-                _ => return None,
-            },
-            Expr::UnaryOp(unary) if unary.op == UnaryOp::Not => {
-                Known::Truth(!self.value(&unary.operand)?.truth())
-            }
-            Expr::BoolOp(operation) => {
-                let ends = operation.op == BoolOp::Or;
-                let mut last = None;
-                for value in &operation.values {
-                    let value = self.value(value)?;
-                    if value.truth() == ends {
-                        return Some(value);
-                    }
-                    last = Some(value);
-                }
-                last?
-            }
-            Expr::If(choice) => match self.value(&choice.test)?.truth() {
-                true => self.value(&choice.body)?,
-                false => self.value(&choice.orelse)?,
-            },
-            Expr::Compare(compare) if compare.ops.len() == 1 => {
-                self.compared(&compare.left, compare.ops[0], &compare.comparators[0])?
-            }
-            Expr::Call(call) => match (call.func.as_ref(), call.arguments.args.as_ref()) {
-                (Expr::Name(function), [value]) => self.value(value)?.through(&function.id)?,
-                (Expr::Attribute(method), []) => self.value(&method.value)?.through(&method.attr)?,
-                _ => return None,
-            },
-            _ => return None,
-        })
-    }
-
-    fn several(&self, values: &[Expr]) -> Option<Known> {
-        values.iter().map(|value| self.value(value)).collect::<Option<_>>().map(Known::Several)
-    }
-
-    fn compared(&self, left: &Expr, operator: CmpOp, right: &Expr) -> Option<Known> {
-        let left = self.value(left)?;
-        if self.bound(right) == Some(Bound::Environ) {
-            let Known::Text(name) = left else { return None };
-            let absent = !self.reading.given.contains(&name);
-            return match operator {
-                CmpOp::In => absent.then_some(Known::Truth(false)),
-                CmpOp::NotIn => absent.then_some(Known::Truth(true)),
-                _ => None,
-            };
-        }
-        let right = self.value(right)?;
-        Some(Known::Truth(match (operator, &right) {
-            (CmpOp::Eq | CmpOp::Is, _) => left == right,
-            (CmpOp::NotEq | CmpOp::IsNot, _) => left != right,
-            (CmpOp::In, Known::Several(values)) => values.contains(&left),
-            (CmpOp::NotIn, Known::Several(values)) => !values.contains(&left),
-            _ => return None,
-        }))
     }
 
     fn import_from(&mut self, import: &StmtImportFrom) {
@@ -416,6 +292,9 @@ impl Visitor<'_> for Walk<'_, '_> {
                     if let Some(key) = item.key.as_ref().and_then(Expr::as_string_literal_expr) {
                         let key = key.value.to_str();
                         let value = self.value(&item.value);
+                        if let Some(setting) = &self.setting {
+                            self.reading.sets(&format!("{setting}.{key}"), value.clone());
+                        }
                         self.reading.sets(key, value);
                         self.key = Some(key.to_owned());
                     }
