@@ -3,12 +3,19 @@
 ARG BASE={{ python_image }}
 
 FROM ${BASE} AS builder
+{% if compiled %}
+# {{ compiled.packages }}: sources alone, no wheels.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends {{ compiled.build }}
+{% endif %}
 # The installer stays in a folder of its own: the site's environment, which is all that is kept, has none.
 RUN python3 -m venv /tmp/installer && python3 -m venv --without-pip /opt/venv
 WORKDIR /home/docker/code
 COPY {{ requirements_copy }}
 COPY dockerfiles/requirements.txt dockerfiles/
-# A package that has no wheel is built here; if it wants a compiler, install gcc and python3-dev in this stage.
+{% if not compiled %}
+# A package that has no wheel is built here; if it wants a compiler, install gcc, libc6-dev and python3-dev in this stage.
+{% endif %}
 # Both secrets may be left out. ca_bundle: certificates of a company's proxy; pip_conf: a private index and its login.
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
@@ -27,6 +34,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 {% endif %}
 
 FROM ${BASE}
+{% if compiled and compiled.run %}
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends {{ compiled.run }} \
+    && rm -rf /var/lib/apt/lists/*
+{% endif %}
 # A fixed uid: files in volumes and the owner of baked secrets are written as numbers. files is for a volume.
 RUN groupadd --gid 1000 docker \
     && useradd --uid 1000 --gid 1000 --create-home --shell /usr/sbin/nologin docker \

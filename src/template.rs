@@ -11,6 +11,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use self::change::Change;
+use self::compiled::Compiled;
 use self::files::{FILES, INCLUDED, Part};
 use self::set_back::set_back;
 use self::site::Site;
@@ -20,8 +21,9 @@ use crate::error::{Error, Result};
 use crate::random;
 
 pub mod change;
+pub mod compiled;
 mod files;
-pub mod requirements;
+mod requirements;
 mod set_back;
 pub mod site;
 mod unfilled;
@@ -243,6 +245,7 @@ impl Renderer {
             wsgi => site.wsgi.as_str(),
             django => site.django.as_str(),
             locked => site.is_locked(),
+            compiled => minijinja::Value::from(Serde(Compiled::of(&site.named))),
             requirements_copy => site.requirements_copy(),
             requirements_from_dockerfiles => format!("../{}", site.requirements_file()),
             requirements => requirements::missing(&site.named),

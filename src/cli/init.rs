@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::config::FILE;
 use crate::error::{Error, Kind, Result};
 use crate::template::change::{Change, Kind as ChangeKind};
-use crate::template::requirements::without_wheels;
+use crate::template::compiled::without_wheels;
 use crate::template::site::Site;
 use crate::template::{self, Answers, Bases, Ci, EngineChoice, Registry, Server};
 
@@ -113,7 +113,11 @@ fn init(root: &Path, args: &Args, output: Output) -> Result<()> {
     if changes.is_empty() {
         summary.push_str("everything is as init would write it\n");
     }
-    let without_wheels = without_wheels(&site.named);
+    // A Dockerfile compiles them.
+    let without_wheels = match answers.engine {
+        EngineChoice::Docker => Vec::new(),
+        EngineChoice::Direct => without_wheels(&site.named),
+    };
     if !without_wheels.is_empty() {
         summary.push_str(&format!("\n{}:\n  {}\n", site.requirements_file(), without_wheels.join("\n  ")));
     }

@@ -16,35 +16,13 @@ const PACKAGES: [&str; 7] = [
     "Pillow==13.0.0",
 ];
 
-/// Packages that are on PyPI as sources alone, as far as sites ask for them, and what has wheels and does the same.
-/// `psycopg-c` is what `psycopg[c]` installs.
-const SOURCES: [(&str, Option<&str>); 5] = [
-    ("mysqlclient", None),
-    ("psycopg-c", Some("psycopg[binary]")),
-    ("psycopg2", Some("psycopg2-binary")),
-    ("python-ldap", None),
-    ("uwsgi", Some("pyuwsgi")),
-];
-
 /// How far requirements files that name one another are followed.
 const DEPTH: usize = 5;
 
 /// Those that the project does not name itself.
 pub(super) fn missing(named: &BTreeSet<String>) -> Vec<&'static str> {
-    PACKAGES.into_iter().filter(|package| !named.contains(&name(package))).collect()
-}
-
-/// Why packages cannot be installed without a compiler, which no image has.
-pub fn without_wheels(named: &BTreeSet<String>) -> Vec<String> {
-    let found = SOURCES.into_iter().filter(|(package, _)| named.contains(*package));
-    let told = found.map(|(package, instead)| {
-        let package = if package == "psycopg-c" { "psycopg[c]" } else { package };
-        match instead {
-            Some(instead) => format!("{package} has no wheels: require {instead} instead"),
-            None => format!("{package} has no wheels"),
-        }
-    });
-    told.collect()
+    let is_there = |name: &str| named.contains(name) || (name == "pyuwsgi" && named.contains("uwsgi"));
+    PACKAGES.into_iter().filter(|package| !is_there(&name(package))).collect()
 }
 
 /// The packages that a requirements file and those that it names ask for.
@@ -115,20 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn packages_without_wheels_are_told_with_what_has_some() {
+    fn an_extra_that_brings_another_package_is_named_as_that() {
         let folder = tempfile::tempdir().unwrap();
-        let told = |lines: &str| {
+        let names = |lines: &str| {
             let file = folder.path().join("requirements.txt");
             fs_err::write(&file, lines).unwrap();
-            without_wheels(&named(&file).unwrap())
+            named(&file).unwrap().into_iter().collect::<Vec<_>>()
         };
-        let psycopg = "psycopg[c] has no wheels: require psycopg[binary] instead";
-        assert_eq!(
-            told("psycopg[pool, c]==3.2\nuWSGI\n"),
-            [psycopg, "uwsgi has no wheels: require pyuwsgi instead"]
-        );
-        assert_eq!(told("psycopg[binary]\npsycopg2-binary==2.9\n"), [] as [String; 0]);
-        assert_eq!(told("mysqlclient==2.2  # [c]\n"), ["mysqlclient has no wheels"]);
+        assert_eq!(names("psycopg[pool, c]==3.2\nuWSGI\n"), ["psycopg", "psycopg-c", "uwsgi"]);
+        assert_eq!(names("psycopg[binary]\nmysqlclient==2.2  # [c]\n"), ["mysqlclient", "psycopg"]);
+        assert!(!missing(&named(&folder.path().join("requirements.txt")).unwrap()).is_empty());
     }
 
     #[test]

@@ -107,12 +107,12 @@ async fn a_project_as_allauth_gives_it_for_an_example() {
     assert!(shop.read("docker-compose.yml").contains("allauth"), "its own stays");
 }
 
-/// Packages in pyproject.toml, their versions in uv.lock.
+/// Packages in pyproject.toml, their versions in uv.lock; one has no wheels.
 #[tokio::test]
 async fn a_project_whose_packages_uv_keeps() {
     let made = Made::by(&["Django==5.2.19"], &["django-admin", "startproject", "mysite", "."]);
     let project = "[project]\nname = \"mysite\"\nversion = \"1\"\nrequires-python = \">=3.11\"\n\
-                   dependencies = [\"Django==5.2.18\", \"Pillow>=11\"]\n\n\
+                   dependencies = [\"Django==5.2.18\", \"Pillow>=11\", \"psycopg[c]\"]\n\n\
                    [dependency-groups]\ndev = [\"django-debug-toolbar\"]\n";
     std::fs::write(made.path().join("pyproject.toml"), project).unwrap();
     let init = Program::new(made.path());
@@ -125,6 +125,8 @@ async fn a_project_whose_packages_uv_keeps() {
     shop.answers("/admin/login/", "Django administration");
     let listed = "python3 -c 'import django, importlib.util as u; print(django.__version__, u.find_spec(\"debug_toolbar\"))'";
     assert_eq!(shop.exec("web", listed), "5.2.18 None");
+    assert_eq!(shop.exec("web", "python3 -c 'import psycopg; print(psycopg.pq.__impl__)'"), "c");
+    assert_eq!(shop.exec("web", "command -v gcc || true"), "");
 }
 
 /// Settings that cannot be imported without variables of the environment, and that are for HTTPS.
