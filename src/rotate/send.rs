@@ -102,14 +102,13 @@ impl<'s> Sender<'s> {
         };
         let task = progress.task(&rotation.image, "rotate");
         let Some((media_type, manifest)) = rotation.to.manifest() else {
-            let place =
-                self.tags.place(registry, rotation).await?.filter(|place| self.is_for(place, rotation));
-            if let Some(Place { release, .. }) = &place {
+            let release = self.fitting(self.tags.place(registry, rotation).await?, rotation);
+            if let Some(release) = &release {
                 self.tag(repository, rotation.from, &release.after).await?;
                 rotated.tag = Some(release.after.clone());
             }
             task.reused(format!("{} holds these secrets", rotation.from.short()));
-            return Ok((rotated, place.map(|place| place.release)));
+            return Ok((rotated, release));
         };
         if rotation.dropped > 0 {
             progress.note(format!(
@@ -146,7 +145,7 @@ impl<'s> Sender<'s> {
             }))
             .await?;
         }
-        let release = place.filter(|place| self.is_for(place, rotation)).map(|Place { release, .. }| release);
+        let release = self.fitting(place, rotation);
         let tag = match &release {
             Some(release) => release.after.clone(),
             None => self.tags.otherwise(&rotation.reference, to)?,
@@ -157,17 +156,18 @@ impl<'s> Sender<'s> {
         Ok((rotated, release))
     }
 
-    /// Whether a place is for the rotated image. Where it is another's, that is told.
-    fn is_for(&self, place: &Place, rotation: &Rotation) -> bool {
-        let is_for = place.is_for(rotation.to.digest());
-        if !is_for {
-            let (image, repository) = (&rotation.image, &rotation.reference.repository);
-            self.progress.warning(format!(
-                "{image}: {repository}:{} names another image and stays: `imgforge deploy` would deploy that one",
-                place.release.after
-            ));
+    /// The release whose tag the rotated image gets. Where the tag is another image's, that is told.
+    fn fitting(&self, place: Option<Place>, rotation: &Rotation) -> Option<Release> {
+        let place = place?;
+        if place.is_for(rotation.to.digest()) {
+            return Some(place.release);
         }
-        is_for
+        let (image, repository) = (&rotation.image, &rotation.reference.repository);
+        self.progress.warning(format!(
+            "{image}: {repository}:{} names another image and stays: `imgforge deploy` would deploy that one",
+            place.release.after
+        ));
+        None
     }
 
     /// Gives an image without secrets the new tag of its `release`, so that this has all its images. One that was not released
@@ -176,10 +176,7 @@ impl<'s> Sender<'s> {
     /// # Errors
     /// The registry's.
     pub async fn follow(&self, repository: &Repository, release: &Release) -> Result<()> {
-        let (before, after) = (Version::Tag(release.before.clone()), Version::Tag(release.after.clone()));
-        let (named, taken) =
-            try_join!(self.registry.head(repository, &before), self.registry.head(repository, &after))?;
-        match (named, taken) {
+        match release.named(self.registry, repository).await? {
             (Some(named), None) => self.tag(repository, named, &release.after).await,
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use futures_util::try_join;
 use super::rotation::Rotation;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::image::reference::{Reference, Tag, Version};
+use crate::image::reference::{Reference, Repository, Tag, Version};
 use crate::plan::{self, Source};
 use crate::registry::Registry;
 
@@ -32,6 +32,21 @@ pub(super) struct Release {
     pub before: Tag,
     /// With those after.
     pub after: Tag,
+}
+
+impl Release {
+    /// What the two tags name in a repository, before and after.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn named(
+        &self,
+        registry: &dyn Registry,
+        repository: &Repository,
+    ) -> Result<(Option<Digest>, Option<Digest>)> {
+        let (before, after) = (Version::Tag(self.before.clone()), Version::Tag(self.after.clone()));
+        try_join!(registry.head(repository, &before), registry.head(repository, &after))
+    }
 }
 
 /// The tag that a release's image gets, as the registry has it.
@@ -69,10 +84,7 @@ impl Tags {
     /// The registry's.
     pub async fn place(&self, registry: &dyn Registry, rotation: &Rotation) -> Result<Option<Place>> {
         let Some(release) = self.release_of(rotation)? else { return Ok(None) };
-        let repository = &rotation.reference.repository;
-        let (before, after) = (Version::Tag(release.before.clone()), Version::Tag(release.after.clone()));
-        let (named, taken) =
-            try_join!(registry.head(repository, &before), registry.head(repository, &after))?;
+        let (named, taken) = release.named(registry, &rotation.reference.repository).await?;
         Ok((named == Some(rotation.from)).then_some(Place { release, taken }))
     }
 
