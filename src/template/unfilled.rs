@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Answers;
 use super::change::Change;
 use super::site::Site;
-use super::value::{Parts, Value};
+use super::value::is_known;
 use super::variables::given;
 use crate::error::Result;
 
@@ -39,9 +39,7 @@ pub fn unfilled(root: &Path, site: &Site, answers: &Answers, changes: &[Change])
     let wanted = &site.variables.wanted;
     let there = changes.iter().any(|change| change.path == file);
     let names: Vec<String> = if there {
-        let nothing = Parts { database: "", database_password: "", broker_password: "", secret_key: "" };
-        let values = wanted.iter().map(|variable| Value::of(variable, &nothing));
-        values.filter(|value| !value.is_known).map(|value| value.name).collect()
+        wanted.iter().filter(|variable| !is_known(variable)).map(|variable| variable.name.clone()).collect()
     } else if wanted.is_empty() || !root.join(&file).is_file() {
         Vec::new()
     } else {

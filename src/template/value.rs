@@ -56,6 +56,11 @@ enum Part {
     Port,
 }
 
+/// Whether it is known what a variable is for.
+pub(super) fn is_known(variable: &Variable) -> bool {
+    !matches!(Role::of(variable), Role::Unknown(_))
+}
+
 impl Value {
     /// The values of a variable.
     pub(super) fn of(variable: &Variable, parts: &Parts<'_>) -> Value {
@@ -121,7 +126,7 @@ impl Value {
                 [readable.into(), capitals, readable.into()]
             }
         };
-        Value { name, local, sample, developer, is_known: !matches!(role, Role::Unknown(_)) }
+        Value { name, local, sample, developer, is_known: is_known(variable) }
     }
 }
 
