@@ -62,6 +62,12 @@ fn skip(name: &str, why: impl Into<String>) -> Check {
     Check::known(name, Outcome::Skip { why: why.into() })
 }
 
+/// The text of an image's Dockerfile, if it has one that can be read.
+fn dockerfile(config: &Config, image: &ImageConfig) -> Option<String> {
+    let file = image.dockerfile.as_ref()?;
+    fs_err::read_to_string(config.root.join(file.get_ref())).ok()
+}
+
 fn configuration(config: &Config) -> Check {
     let images = config.images.keys().cloned().collect::<Vec<_>>().join(", ");
     ok("config", format!("{} ({}), images: {images}", config.project.get_ref(), config.environment))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::skip;
+use super::{dockerfile, skip};
 use crate::config::{Config, ImageConfig, Store};
 use crate::doctor::{Check, Outcome};
 use crate::error::Result;
@@ -19,13 +19,12 @@ const MODULE: &str = "DJANGO_SETTINGS_MODULE";
 /// The check.
 pub(super) fn check(config: &Config, secrets: &SecretSet) -> Check {
     let images = config.images.values();
-    let baked = images.flat_map(|image| image.bake.iter().map(move |bake| (image, bake)));
-    let Some((image, bake)) = baked.into_iter().find(|(_, bake)| bake.path.get_ref().ends_with(BAKED)) else {
+    let mut baked = images.flat_map(|image| image.bake.iter().map(move |bake| (image, bake)));
+    let Some((image, bake)) = baked.find(|(_, bake)| bake.path.get_ref().ends_with(BAKED)) else {
         return skip(NAME, "no image gets server_settings.py");
     };
     let root = config.root.join(&image.context);
-    let dockerfile = image.dockerfile.as_ref().map(|file| config.root.join(file.get_ref()));
-    let dockerfile = dockerfile.and_then(|file| fs_err::read_to_string(file).ok()).unwrap_or_default();
+    let dockerfile = dockerfile(config, image).unwrap_or_default();
     let module = match settings_module(&root, image, &dockerfile) {
         Ok(Some(module)) => module,
         Ok(None) => return skip(NAME, "there is no manage.py"),
@@ -40,8 +39,8 @@ pub(super) fn check(config: &Config, secrets: &SecretSet) -> Check {
             image.settings.as_ref().is_some_and(|settings| settings.get_ref().env.contains_key(name));
         configured || value_in(&dockerfile, name).is_some()
     };
-    let missing: Vec<&str> = variables.wanted.iter().map(|variable| variable.name.as_str()).collect();
-    let missing: Vec<&str> = missing.into_iter().filter(|name| !is_given(name)).collect();
+    let wanted = variables.wanted.iter().map(|variable| variable.name.as_str());
+    let missing: Vec<&str> = wanted.filter(|name| !is_given(name)).collect();
     let all = format!("{module} finds everything that it wants of the environment");
     if missing.is_empty() {
         return Check::known(NAME, Outcome::Ok { found: all });

@@ -1,7 +1,7 @@
 //! Whether the project asks for packages that an image cannot get: those without wheels, of which this is known.
 
-use super::{ok, skip};
-use crate::config::{Config, ImageConfig};
+use super::{dockerfile, ok, skip};
+use crate::config::Config;
 use crate::doctor::{Check, Outcome};
 use crate::template::compiled::{has_compiler, without_wheels};
 use crate::template::site::Site;
@@ -16,7 +16,8 @@ pub(super) fn check(config: &Config) -> Check {
             if told.is_empty() {
                 return ok(NAME, format!("{} names nothing that has none", site.requirements_file()));
             }
-            if config.images.values().any(|image| compiles(config, image)) {
+            let mut dockerfiles = config.images.values().filter_map(|image| dockerfile(config, image));
+            if dockerfiles.any(|text| has_compiler(&text)) {
                 return ok(NAME, "the Dockerfile has a compiler for what has none");
             }
             Check::many(NAME, async { told.into_iter().map(|why| Outcome::Warn { why }).collect() })
@@ -24,9 +25,4 @@ pub(super) fn check(config: &Config) -> Check {
         Ok(_) => skip(NAME, "there is no Django project with requirements"),
         Err(error) => skip(NAME, error.what()),
     }
-}
-
-fn compiles(config: &Config, image: &ImageConfig) -> bool {
-    let file = image.dockerfile.as_ref().map(|file| config.root.join(file.get_ref()));
-    file.and_then(|file| fs_err::read_to_string(file).ok()).is_some_and(|text| has_compiler(&text))
 }
