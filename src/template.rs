@@ -290,6 +290,18 @@ fn password() -> Result<String> {
     Ok(hex::encode(bytes))
 }
 
+/// A folder with these files.
+#[cfg(test)]
+fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text) in files {
+        let path = folder.path().join(file);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+    folder
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -54,10 +54,10 @@ pub(super) fn set_back(variables: &Variables) -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::project;
 
     fn names(settings: &str) -> Vec<&'static str> {
-        let folder = tempfile::tempdir().unwrap();
-        fs_err::write(folder.path().join("settings.py"), settings).unwrap();
+        let folder = project(&[("settings.py", settings)]);
         let settings = set_back(&Variables::read(folder.path(), "settings"));
         settings.into_iter().map(|setting| setting.name).collect()
     }

@@ -1,14 +1,5 @@
 use super::*;
-
-fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (file, text) in files {
-        let path = folder.path().join(file);
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, text).unwrap();
-    }
-    folder
-}
+use crate::template::project;
 
 fn wanted_by(settings: &str) -> Vec<(String, Kind)> {
     let folder = project(&[("settings.py", settings)]);
