@@ -128,6 +128,7 @@ pub(super) const FILES: &[File] = &[
     copied!(Every, "dockerfiles/nginx.conf", "dockerfiles/nginx.conf"),
     copied!(Every, "dockerfiles/start-nginx", "dockerfiles/start-nginx"),
     copied!(Debian, "dockerfiles/start-postgres", "dockerfiles/start-postgres"),
+    module!("custom_sessions.py"),
     module!("custom_storages.py"),
     module!("health.py"),
     file!(Whole, Package, "{{ package_folder }}/celery.py", "templates/project/celery.py"),

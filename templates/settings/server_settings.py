@@ -66,7 +66,7 @@ CACHES = {
     }
 }
 # Read from the cache, kept in the database: nobody is logged out when a node is lost.
-SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+SESSION_ENGINE = "custom_sessions"
 
 CELERY_BROKER_URL = "{{ broker_url }}"
 {% if result_backend %}
