@@ -70,10 +70,23 @@ impl Bound {
 pub(super) struct Asked {
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// Whether it may be absent, and what stands for it then, as far as that is known.
-    pub(super) default: Option<Option<Expr>>,
-    /// The same, when `Env` was made with it.
+    /// What happens when it is absent.
+    pub(super) absent: Absent,
+    /// What stands for it then, when `Env` was made with it, as far as that is known.
     pub(super) scheme: Option<Option<Known>>,
+}
+
+/// What asking for a variable does when that is absent.
+#[derive(Debug)]
+pub(super) enum Absent {
+    /// It fails.
+    Fails,
+    /// It is `None`.
+    Nothing,
+    /// It is this.
+    Default(Expr),
+    /// It may be something.
+    Somehow,
 }
 
 /// What a call of `function` with `arguments` asks the environment for.
@@ -112,9 +125,10 @@ pub(super) fn asked(function: &Bound, arguments: &Arguments) -> Option<Asked> {
     let scheme = defaults.and_then(|defaults| defaults.get(&name)).cloned();
     Some(Asked {
         kind: cast.filter(|_| kind == Kind::Text).unwrap_or(kind),
-        default: match default {
-            Some(default) => Some(Some(default.clone())),
-            None => somehow.then_some(None),
+        absent: match default {
+            Some(default) => Absent::Default(default.clone()),
+            None if somehow => Absent::Somehow,
+            None => Absent::Fails,
         },
         scheme,
         name,
@@ -125,9 +139,8 @@ pub(super) fn asked(function: &Bound, arguments: &Arguments) -> Option<Asked> {
 fn optional(arguments: &Arguments) -> Option<Asked> {
     let name = arguments.args.first()?.as_string_literal_expr()?.value.to_str().to_owned();
     let default = named(arguments, "default").or_else(|| arguments.args.get(1));
-    let nothing = || Expr::NoneLiteral(ruff_python_ast::ExprNoneLiteral::default());
-    let default = default.cloned().unwrap_or_else(nothing);
-    Some(Asked { name, kind: Kind::Text, default: Some(Some(default)), scheme: None })
+    let absent = default.map_or(Absent::Nothing, |default| Absent::Default(default.clone()));
+    Some(Asked { name, kind: Kind::Text, absent, scheme: None })
 }
 
 /// What `Env(DEBUG=(bool, False))` says of its variables.

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
+    /// `None`, because this variable is absent.
+    Absent(String),
     Truth(bool),
     Number(i64),
     Text(String),
@@ -15,7 +17,7 @@ impl Known {
     /// Whether Python takes it for true.
     pub(super) fn truth(&self) -> bool {
         match self {
-            Known::Nothing => false,
+            Known::Nothing | Known::Absent(_) => false,
             Known::Truth(truth) => *truth,
             Known::Number(number) => *number != 0,
             Known::Text(text) => !text.is_empty(),
@@ -53,10 +55,21 @@ impl Known {
         }
     }
 
+    /// Whether Python takes them for the same.
+    pub(super) fn equals(&self, other: &Known) -> bool {
+        match (self, other) {
+            (Known::Nothing | Known::Absent(_), other) => matches!(other, Known::Nothing | Known::Absent(_)),
+            (Known::Several(one), Known::Several(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.equals(other))
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// What Python prints for it.
     pub(super) fn printed(self) -> Option<String> {
         match self {
-            Known::Nothing => Some("None".into()),
+            Known::Nothing | Known::Absent(_) => Some("None".into()),
             Known::Truth(truth) => Some(if truth { "True" } else { "False" }.into()),
             Known::Number(number) => Some(number.to_string()),
             Known::Text(text) => Some(text),

@@ -1,24 +1,14 @@
 //! One module, statement by statement.
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
-use ruff_python_ast::{BoolOp, ExceptHandler, Expr, ExprCall, Stmt, StmtImportFrom, StmtTry};
+use ruff_python_ast::{BoolOp, ExceptHandler, Expr, ExprCall, Stmt, StmtIf, StmtImportFrom, StmtTry};
 
-use super::bound::{self, Asked, Bound, Scope};
+use super::bound::{self, Absent, Asked, Bound, Scope};
 use super::reading::Reading;
 use super::{Kind, Variable};
 
+mod absent;
 mod expressions;
-
-/// What is raised when a variable is absent, by its last name, and what is above that.
-const ABSENT: [&str; 7] = [
-    "KeyError",
-    "LookupError",
-    "Exception",
-    "BaseException",
-    "ImproperlyConfigured",
-    "UndefinedValueError",
-    "EnvError",
-];
 
 /// A module while it is read.
 pub(super) struct Walk<'w, 'r> {
@@ -68,6 +58,28 @@ impl<'w, 'r> Walk<'w, 'r> {
             Some(bound) => self.scope.insert(name.to_owned(), bound),
             None => self.scope.remove(name),
         };
+    }
+
+    /// What is put into the environment; what may be put there is not there for sure.
+    fn gives(&mut self, name: &str) {
+        if self.unsure == 0 {
+            self.reading.given.insert(name.to_owned());
+        }
+    }
+
+    /// A variable that may not be absent, unless somebody goes on when it is.
+    fn wants(&mut self, name: String, kind: Kind) {
+        if self.forgiving == 0 {
+            let (setting, key) = (self.setting.clone(), self.key.clone());
+            self.reading.wants(Variable { name, kind, setting, key });
+        }
+    }
+
+    /// What is given up because variables are absent wants them.
+    fn wants_seen(&mut self, test: &Expr) {
+        for name in self.seen_absent(test) {
+            self.wants(name, Kind::Text);
+        }
     }
 
     fn import_from(&mut self, import: &StmtImportFrom) {
@@ -122,7 +134,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                         let name = name.value.to_str();
                         self.reading.sets(name, known.clone());
                         if self.bound(&subscript.value) == Some(Bound::Environ) {
-                            self.reading.given.insert(name.to_owned());
+                            self.gives(name);
                         }
                     }
                 }
@@ -146,6 +158,9 @@ impl<'w, 'r> Walk<'w, 'r> {
         self.visit_expr(test);
         match self.value(test).map(|value| value.truth()) {
             Some(true) => {
+                if absent::gives_up(body) {
+                    self.wants_seen(test);
+                }
                 self.visit_body(body);
                 false
             }
@@ -157,8 +172,21 @@ impl<'w, 'r> Walk<'w, 'r> {
         }
     }
 
+    fn choose(&mut self, choice: &StmtIf) {
+        let around = self.unsure;
+        let clauses = choice.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), &clause.body));
+        for (test, body) in std::iter::once((Some(choice.test.as_ref()), &choice.body)).chain(clauses) {
+            if !self.branch(test, body) {
+                break;
+            }
+            // Whether an earlier branch was taken is not always known.
+            self.unsure += usize::from(test.is_some_and(|test| self.value(test).is_none()));
+        }
+        self.unsure = around;
+    }
+
     fn attempt(&mut self, attempt: &StmtTry) {
-        let forgives = attempt.handlers.iter().any(forgives);
+        let forgives = attempt.handlers.iter().any(absent::forgives);
         self.forgiving += usize::from(forgives);
         self.visit_body(&attempt.body);
         self.forgiving -= usize::from(forgives);
@@ -174,7 +202,7 @@ impl<'w, 'r> Walk<'w, 'r> {
         if self.bound(&call.func) == Some(Bound::EnvironMethod("setdefault".into()))
             && let Some(Expr::StringLiteral(name)) = call.arguments.args.first()
         {
-            self.reading.given.insert(name.value.to_str().to_owned());
+            self.gives(name.value.to_str());
         }
         let splits = call.func.as_attribute_expr().is_some_and(|function| function.attr.as_str() == "split");
         // `list` and `dict` take parts, and split no text.
@@ -218,18 +246,12 @@ impl Visitor<'_> for Walk<'_, '_> {
                 }
             }
             Stmt::ImportFrom(import) => self.import_from(import),
-            Stmt::If(choice) => {
-                let around = self.unsure;
-                let mut goes_on = self.branch(Some(&choice.test), &choice.body);
-                for clause in &choice.elif_else_clauses {
-                    if !goes_on {
-                        break;
-                    }
-                    // Whether an earlier branch was taken is not always known.
-                    self.unsure += usize::from(self.value(&choice.test).is_none());
-                    goes_on = self.branch(clause.test.as_ref(), &clause.body);
+            Stmt::If(choice) => self.choose(choice),
+            Stmt::Assert(assert) => {
+                if self.value(&assert.test).is_some_and(|value| !value.truth()) {
+                    self.wants_seen(&assert.test);
                 }
-                self.unsure = around;
+                walk_stmt(self, stmt);
             }
             Stmt::Try(attempt) => self.attempt(attempt),
             Stmt::With(with) => {
@@ -257,13 +279,11 @@ impl Visitor<'_> for Walk<'_, '_> {
     }
 
     fn visit_expr(&mut self, expr: &Expr) {
-        if let Some(asked) = self.asked(expr)
-            && asked.default.is_none()
-            && asked.scheme.is_none()
-            && self.forgiving == 0
-        {
-            let Asked { name, kind, .. } = asked;
-            self.reading.wants(Variable { name, kind, setting: self.setting.clone(), key: self.key.clone() });
+        if let Some(Asked { name, kind, absent: Absent::Fails, scheme: None }) = self.asked(expr) {
+            self.wants(name, kind);
+        }
+        if let Some((name, kind)) = self.fails_without(expr) {
+            self.wants(name, kind);
         }
         match expr {
             Expr::Lambda(_) => {}
@@ -306,22 +326,6 @@ impl Visitor<'_> for Walk<'_, '_> {
             _ => walk_expr(self, expr),
         }
     }
-}
-
-/// Whether a handler goes on when a variable is absent.
-fn forgives(handler: &ExceptHandler) -> bool {
-    let ExceptHandler::ExceptHandler(handler) = handler;
-    let catches = |expr: &Expr| match expr {
-        Expr::Name(name) => ABSENT.contains(&name.id.as_str()),
-        Expr::Attribute(attribute) => ABSENT.contains(&attribute.attr.as_str()),
-        _ => false,
-    };
-    let caught = match handler.type_.as_deref() {
-        None => true,
-        Some(Expr::Tuple(tuple)) => tuple.elts.iter().any(catches),
-        Some(expr) => catches(expr),
-    };
-    caught && !handler.body.iter().any(Stmt::is_raise_stmt)
 }
 
 /// `DATABASES["default"]["HOST"]`: the setting, and the last key.

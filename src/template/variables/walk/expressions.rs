@@ -4,7 +4,7 @@ use ruff_python_ast::{BoolOp, CmpOp, Expr, UnaryOp};
 
 use super::Walk;
 use crate::template::variables::Kind;
-use crate::template::variables::bound::{self, Asked, Bound};
+use crate::template::variables::bound::{self, Absent, Asked, Bound};
 use crate::template::variables::known::Known;
 
 impl Walk<'_, '_> {
@@ -33,7 +33,7 @@ impl Walk<'_, '_> {
             Expr::Subscript(subscript) if self.bound(&subscript.value) == Some(Bound::Environ) => Asked {
                 name: subscript.slice.as_string_literal_expr()?.value.to_str().to_owned(),
                 kind: Kind::Text,
-                default: None,
+                absent: Absent::Fails,
                 scheme: None,
             },
             Expr::Call(call) => {
@@ -58,12 +58,16 @@ impl Walk<'_, '_> {
             if self.reading.given.contains(&asked.name) {
                 return None;
             }
-            let default = match (asked.default, asked.scheme) {
-                (Some(default), _) => self.value(&default?)?,
-                (None, Some(scheme)) => scheme?,
-                (None, None) => return None,
+            let default = match (asked.absent, asked.scheme) {
+                (Absent::Default(default), _) => self.value(&default)?,
+                (Absent::Nothing, _) => Known::Nothing,
+                (Absent::Fails, Some(scheme)) => scheme?,
+                (Absent::Fails, None) | (Absent::Somehow, _) => return None,
             };
-            return Some(default.read_as(asked.kind));
+            return Some(match default {
+                Known::Nothing => Known::Absent(asked.name),
+                default => default.read_as(asked.kind),
+            });
         }
         Some(match expr {
             Expr::NoneLiteral(_) => Known::Nothing,
@@ -125,10 +129,10 @@ impl Walk<'_, '_> {
         }
         let right = self.value(right)?;
         Some(Known::Truth(match (operator, &right) {
-            (CmpOp::Eq | CmpOp::Is, _) => left == right,
-            (CmpOp::NotEq | CmpOp::IsNot, _) => left != right,
-            (CmpOp::In, Known::Several(values)) => values.contains(&left),
-            (CmpOp::NotIn, Known::Several(values)) => !values.contains(&left),
+            (CmpOp::Eq | CmpOp::Is, _) => left.equals(&right),
+            (CmpOp::NotEq | CmpOp::IsNot, _) => !left.equals(&right),
+            (CmpOp::In, Known::Several(values)) => values.iter().any(|value| value.equals(&left)),
+            (CmpOp::NotIn, Known::Several(values)) => !values.iter().any(|value| value.equals(&left)),
             _ => return None,
         }))
     }
