@@ -20,6 +20,8 @@ const AT_THE_END: Marks = Marks("# imgforge: begin.", "# imgforge: end.");
 const AT_THE_START: Marks =
     Marks("# imgforge: begin of the environment.", "# imgforge: end of the environment.");
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Whether these settings have the block by which they take `ENVIRONMENT`.
 pub fn takes_environment(settings: &str) -> bool {
     settings.contains(AT_THE_START.0)
@@ -204,7 +206,10 @@ fn start(module: &str) -> usize {
     match end {
         Some(end) => module[end..].find('\n').map_or(module.len(), |newline| end + newline + 1),
         None => {
-            module.split_inclusive('\n').take_while(|line| line.starts_with('#')).map(str::len).sum::<usize>()
+            let bare = |line: &&str| line.trim_start_matches(BYTE_ORDER_MARK).starts_with('#');
+            let comments: usize = module.split_inclusive('\n').take_while(bare).map(str::len).sum();
+            // Nothing may stand before the mark that some editors begin a file with.
+            comments.max(if module.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 })
         }
     }
 }
@@ -252,6 +257,15 @@ mod tests {
             assert_eq!(with_start(&once, &block("B = 1")), once);
             let other = once.replace("B = 1", "B = 2");
             assert_eq!(with_start(&once, &block("B = 2")), other);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_stays_first() {
+        for module in ["\u{feff}A = 1\n", "\u{feff}# why\nA = 1\n", "\u{feff}\"\"\"Why.\"\"\"\nA = 1\n"] {
+            let with = with_start(module, "\n# imgforge: begin of the environment.\nB = 1\n");
+            assert!(with.starts_with('\u{feff}') && with.matches('\u{feff}').count() == 1, "{with:?}");
+            assert!(ruff_python_parser::parse_module(&with).is_ok(), "{with:?}");
         }
     }
 

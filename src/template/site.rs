@@ -148,15 +148,19 @@ impl Site {
 
     /// What stands before the name of a module beside the settings: `shop.`, or nothing.
     pub fn settings_package(&self) -> String {
-        match self.settings_module.rsplit_once('.') {
-            Some((package, _)) => format!("{package}."),
-            None => String::new(),
-        }
+        self.settings_folder().replace('/', ".")
     }
 
-    /// The file that asks the environment first.
+    /// The file that asks the environment first: the settings, or a package around them.
     pub fn variables_file(&self) -> &Path {
         self.variables.earlier.as_deref().unwrap_or(&self.settings_file)
+    }
+
+    /// The same as `settings_folder`, from the folder of `variables_file`.
+    pub fn settings_folder_from_variables(&self) -> String {
+        let folder = self.settings_folder();
+        let around = self.variables_file().parent().and_then(Path::to_str).unwrap_or_default();
+        folder.strip_prefix(around).unwrap_or(&folder).trim_start_matches('/').to_owned()
     }
 
     /// The requirements file, also when it is still to be written.
@@ -326,6 +330,22 @@ mod tests {
         assert_eq!(named.settings_module, "mysite.settings.dev");
         let error = Site::read(folder.path(), Some("mysite.settings.nothing")).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Config);
+    }
+
+    #[test]
+    fn settings_may_be_a_package_or_ask_for_variables_in_one_around_them() {
+        let folder = project(&[
+            ("manage.py", &manage("mysite.settings")),
+            ("mysite/wsgi.py", ""),
+            ("mysite/__init__.py", "import os\nA = os.environ['A']\n"),
+            ("mysite/settings/__init__.py", "from .base import *\n"),
+            ("mysite/settings/base.py", ""),
+        ]);
+        let site = Site::read(folder.path(), None).unwrap().unwrap();
+        assert_eq!(site.settings_package(), "mysite.settings.");
+        assert_eq!(site.settings_folder(), "mysite/settings/");
+        assert_eq!(site.variables_file(), Path::new("mysite/__init__.py"));
+        assert_eq!(site.settings_folder_from_variables(), "settings/");
     }
 
     #[test]

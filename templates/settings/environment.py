@@ -1,21 +1,25 @@
 
 # imgforge: begin of the environment. What is read from it below; `imgforge init` writes it anew.
-# ENVIRONMENT of server_settings (on servers) or local_settings (a developer's). What the container was given counts over it.
-try:
-    import {{ settings_package }}server_settings as _given
-except ModuleNotFoundError as error:
-    if error.name != "{{ settings_package }}server_settings":
-        raise
-    try:
-        import {{ settings_package }}local_settings as _given
-    except ModuleNotFoundError as error:
-        if error.name != "{{ settings_package }}local_settings":
-            raise
-        _given = None
-if _given:
-    import os as _os
+def _take_environment():
+    """ENVIRONMENT of server_settings (on servers) or local_settings (a developer's). What the container was given counts over it."""
+    import importlib.util
+    import os
+    import sys
 
+    folder = os.path.join(os.path.dirname(__file__), "{{ settings_folder_from_variables }}")
+    files = [os.path.join(folder, "server_settings.py"), os.path.join(folder, "local_settings.py")]
+    file = next(filter(os.path.exists, files), None)
+    if file is None:
+        return
+    # By its file: the package that it is in may be what asks for the environment.
+    name = "{{ settings_package }}" + os.path.basename(file).removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(name, file)
+    given = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(given)
     # Taken out of its module: it is no setting, and pages about errors show settings.
-    for _name, _value in vars(_given).pop("ENVIRONMENT", {}).items():
-        _os.environ.setdefault(_name, _value)
+    for variable, value in vars(given).pop("ENVIRONMENT", {}).items():
+        os.environ.setdefault(variable, value)
+
+
+_take_environment()
 # imgforge: end of the environment.

@@ -1,6 +1,7 @@
 //! `imgforge init` as a command: what it writes, what it leaves alone, what it refuses. Whole sites that it made are in `shop`.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::program::Program;
 use crate::support::shop::copy;
@@ -90,18 +91,14 @@ fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
     let first = program.run(&init).ok();
     let fill_in = "\nfill in secrets/server_settings.py.bakery: REDIS_URL, MAILGUN_API_KEY, MAILGUN_DOMAIN, SENTRY_DSN\n";
     assert!(first.stdout.contains(fill_in), "{}", first.stdout);
-    assert!(
-        first.stderr.contains("+    import config.settings.server_settings as _given"),
-        "{}",
-        first.stderr
-    );
+    assert!(first.stderr.contains("+def _take_environment():"), "{}", first.stderr);
 
     let settings = read("config/settings/production.py");
     let place = |words: &str| settings.find(words).unwrap_or_else(|| panic!("{words}:\n{settings}"));
     let places = [
         "# ruff: noqa",
         "\"\"\"The settings of servers",
-        "as _given",
+        "\n_take_environment()",
         "import logging",
         "SENTRY_DSN =",
         "server_settings import *",
@@ -149,4 +146,39 @@ fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
     let found = "config.settings.production finds everything that it wants of the environment";
     let told = doctor();
     assert!(told.contains(found), "{told}");
+}
+
+/// Python imports the package before the settings in it, and the settings' own package before `server_settings` in that.
+#[test]
+fn packages_that_ask_while_they_are_imported_find_what_server_settings_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("manage.py", "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
+    write("requirements.txt", "Django\n");
+    write("shop/__init__.py", "import os\nPLACE = os.environ['PLACE']\n");
+    write("shop/wsgi.py", "");
+    write("shop/settings/__init__.py", "from .base import *\n");
+    let base = "import os\nINSTALLED_APPS = []\nMIDDLEWARE = []\nTOKEN = os.environ['TOKEN']\n";
+    write("shop/settings/base.py", base);
+    let program = Program::new(folder.path());
+    let started = program.run(&["init", "--yes", "--project", "shop", "--bases", "debian"]).ok();
+    assert!(
+        started.stdout.contains("fill in secrets/server_settings.py.shop: PLACE, TOKEN"),
+        "{}",
+        started.stdout
+    );
+
+    let secret = std::fs::read_to_string(folder.path().join("secrets/server_settings.py.shop")).unwrap();
+    write("shop/settings/server_settings.py", &secret.replace("\"TOKEN\": \"\"", "\"TOKEN\": \"t0\""));
+    let script = "import sys, unittest.mock; sys.modules['shop.celery'] = unittest.mock.MagicMock(); \
+                  import os, shop.settings as s; print(repr(s.TOKEN), repr(os.environ['PLACE']), s.DEBUG, \
+                  hasattr(s, 'ENVIRONMENT'))";
+    let mut python = Command::new("python3");
+    let done = python.args(["-c", script]).current_dir(folder.path()).env("PLACE", "given").output().unwrap();
+    let (told, why) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert_eq!(told, "'t0' 'given' False False\n", "{why}");
 }
