@@ -1,5 +1,6 @@
 //! Whether somebody gives the site what its settings cannot be imported without.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{dockerfile, skip};
@@ -24,8 +25,8 @@ pub(super) fn check(config: &Config, secrets: &SecretSet) -> Check {
         return skip(NAME, "no image gets server_settings.py");
     };
     let root = config.root.join(&image.context);
-    let dockerfile = dockerfile(config, image).unwrap_or_default();
-    let module = match settings_module(&root, image, &dockerfile) {
+    let built = environment(&dockerfile(config, image).unwrap_or_default());
+    let module = match settings_module(&root, image, &built) {
         Ok(Some(module)) => module,
         Ok(None) => return skip(NAME, "there is no manage.py"),
         Err(error) => return skip(NAME, error.what()),
@@ -37,7 +38,7 @@ pub(super) fn check(config: &Config, secrets: &SecretSet) -> Check {
     let is_given = |name: &str| {
         let configured =
             image.settings.as_ref().is_some_and(|settings| settings.get_ref().env.contains_key(name));
-        configured || value_in(&dockerfile, name).is_some()
+        configured || built.contains_key(name)
     };
     let wanted = variables.wanted.iter().map(|variable| variable.name.as_str());
     let missing: Vec<&str> = wanted.filter(|name| !is_given(name)).collect();
@@ -68,18 +69,61 @@ pub(super) fn check(config: &Config, secrets: &SecretSet) -> Check {
 }
 
 /// The settings module of an image's containers: as it is set, or as init would choose it.
-fn settings_module(root: &Path, image: &ImageConfig, dockerfile: &str) -> Result<Option<String>> {
+fn settings_module(
+    root: &Path,
+    image: &ImageConfig,
+    built: &BTreeMap<String, String>,
+) -> Result<Option<String>> {
     let configured = image.settings.as_ref().and_then(|settings| settings.get_ref().env.get(MODULE));
-    if let Some(module) = configured.map(String::as_str).or_else(|| value_in(dockerfile, MODULE)) {
-        return Ok(Some(module.to_owned()));
+    if let Some(module) = configured.or_else(|| built.get(MODULE)) {
+        return Ok(Some(module.clone()));
     }
     Ok(Site::read(root, None)?.map(|site| site.settings_module))
 }
 
-/// What a Dockerfile sets a variable to.
-fn value_in<'d>(dockerfile: &'d str, name: &str) -> Option<&'d str> {
-    let mut words = dockerfile.split_whitespace();
-    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(|value| value.trim_matches('"'))
+/// What a Dockerfile's ENV instructions set in the image: those of its last stage, and of the stages that this begins with.
+fn environment(dockerfile: &str) -> BTreeMap<String, String> {
+    let mut stages: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let (mut stage, mut set) = (None, BTreeMap::new());
+    for instruction in instructions(dockerfile) {
+        let words = shell_words::split(&instruction).unwrap_or_default();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            [from, named @ ..] if from.eq_ignore_ascii_case("FROM") => {
+                stages.extend(stage.take().map(|stage| (stage, set)));
+                let mut named =
+                    named.iter().filter(|word| !word.starts_with("--")).map(|word| word.to_lowercase());
+                let below = named.next().unwrap_or_default();
+                set = stages.get(&below).cloned().unwrap_or_default();
+                stage = named.nth(1);
+            }
+            [env, pairs @ ..] if env.eq_ignore_ascii_case("ENV") => match pairs {
+                // The older form: all that follows the name is the value.
+                [name, value @ ..] if !name.contains('=') => {
+                    drop(set.insert((*name).to_owned(), value.join(" ")))
+                }
+                pairs => set.extend(pairs.iter().filter_map(|pair| {
+                    let (name, value) = pair.split_once('=')?;
+                    Some((name.to_owned(), value.to_owned()))
+                })),
+            },
+            _ => {}
+        }
+    }
+    set
+}
+
+/// A Dockerfile's instructions, each in one line. Comments may stand between the lines of one.
+fn instructions(dockerfile: &str) -> Vec<String> {
+    let lines = dockerfile.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (mut done, mut open) = (Vec::new(), String::new());
+    for line in lines {
+        match line.strip_suffix('\\') {
+            Some(line) => open.push_str(&format!("{line} ")),
+            None => done.push(std::mem::take(&mut open) + line),
+        }
+    }
+    done
 }
 
 /// Whether init's block stands where the settings ask first.
@@ -94,11 +138,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dockerfile_tells_what_it_sets() {
-        let dockerfile =
-            "FROM base\nENV PATH=/opt/bin:$PATH SITE=one \\\n    DJANGO_SETTINGS_MODULE=\"a.b\"\n";
-        assert_eq!(value_in(dockerfile, MODULE), Some("a.b"));
-        assert_eq!(value_in(dockerfile, "SITE"), Some("one"));
-        assert_eq!(value_in(dockerfile, "SETTINGS_MODULE"), None);
+    fn a_dockerfile_sets_what_env_says_in_the_last_stage_and_those_below_it() {
+        let dockerfile = "FROM python AS base\nENV SITE=one\nFROM python AS builder\nENV ONLY_BUILT=1\n\
+                          # ENV COMMENTED=1\nRUN KEY=dummy python3 manage.py collectstatic\n\
+                          FROM --platform=linux/amd64 base as last\nARG TOKEN=x\n\
+                          ENV PATH=/opt/bin:$PATH QUOTED=\"A=1 B=2\" \\\n  # why\n    DJANGO_SETTINGS_MODULE=\"a.b\"\n\
+                          env OLD the older form\nRUN DJANGO_SETTINGS_MODULE=c python3 manage.py check\n";
+        let set = environment(dockerfile);
+        let set: Vec<(&str, &str)> = set.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let want = [
+            ("DJANGO_SETTINGS_MODULE", "a.b"),
+            ("OLD", "the older form"),
+            ("PATH", "/opt/bin:$PATH"),
+            ("QUOTED", "A=1 B=2"),
+            ("SITE", "one"),
+        ];
+        assert_eq!(set, want);
     }
 }
