@@ -240,6 +240,7 @@ impl Renderer {
             settings_module => site.settings_module.as_str(),
             settings_file => site.settings_file.display().to_string(),
             settings_folder => site.settings_folder(),
+            whoosh => site.variables.values("HAYSTACK_CONNECTIONS.ENGINE").any(|engine| engine.contains("Whoosh")),
             settings_folder_from_variables => site.settings_folder_from_variables(),
             settings_package => site.settings_package(),
             compose_file => site.compose_file,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::variables::Variables;
 
 /// What sets it back, what is set, and to what, in Python's words.
-const SETTINGS: [(&str, &str, &str); 13] = [
+const SETTINGS: [(&str, &str, &str); 12] = [
     // Every answer would be a redirect to where nobody listens.
     ("SECURE_SSL_REDIRECT", "SECURE_SSL_REDIRECT", "False"),
     ("PREPEND_WWW", "PREPEND_WWW", "False"),
@@ -22,14 +22,7 @@ const SETTINGS: [(&str, &str, &str); 13] = [
     ("COLLECTFAST_STRATEGY", "COLLECTFAST_ENABLED", "False"),
     ("COLLECTFASTA_STRATEGY", "COLLECTFASTA_ENABLED", "False"),
     ("COMPRESS_STORAGE", "COMPRESS_ENABLED", "False"),
-    // Its index is a folder, as a rule beside the code, where the site may write nothing.
-    (WHOOSH, "HAYSTACK_CONNECTIONS", INDEX),
 ];
-/// Where django-haystack is told to use Whoosh.
-const WHOOSH: &str = "HAYSTACK_CONNECTIONS.ENGINE";
-/// With the index in the volume.
-const INDEX: &str = "{\n    \"default\": {\n        \"ENGINE\": \"haystack.backends.whoosh_backend.WhooshEngine\",\n        \
-                     \"PATH\": \"/home/docker/files/whoosh_index\",\n    }\n}";
 
 /// A setting with its value in Python's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,7 +38,6 @@ pub(super) fn set_back(variables: &Variables) -> Vec<Setting> {
         "SESSION_COOKIE_NAME" | "CSRF_COOKIE_NAME" => {
             variables.value(when).is_some_and(|value| value.starts_with("__"))
         }
-        WHOOSH => variables.value(when).is_some_and(|engine| engine.contains("WhooshEngine")),
         when => variables.sets(when),
     });
     needed.map(|(_, name, value)| Setting { name, value }).collect()
@@ -67,18 +59,6 @@ mod tests {
         assert_eq!(names("DEBUG = False\nSECURE_HSTS_SECONDS = 60\n"), [] as [&str; 0]);
         assert_eq!(names("if x:\n    SECURE_SSL_REDIRECT = True\n"), ["SECURE_SSL_REDIRECT"]);
         assert_eq!(names("COLLECTFAST_STRATEGY = 'boto3'\n"), ["COLLECTFAST_ENABLED"]);
-    }
-
-    #[test]
-    fn a_search_index_beside_the_code_goes_to_the_volume() {
-        let connections = |engine: &str| {
-            format!(
-                "HAYSTACK_CONNECTIONS = {{'default': {{'ENGINE': '{engine}', 'PATH': here('index')}}}}\nDATABASES = {{'default': {{'ENGINE': 'x'}}}}\n"
-            )
-        };
-        let engine = "haystack.backends.whoosh_backend.WhooshEngine";
-        assert_eq!(names(&connections(engine)), ["HAYSTACK_CONNECTIONS"]);
-        assert_eq!(names(&connections("haystack.backends.solr_backend.SolrEngine")), [] as [&str; 0]);
     }
 
     #[test]

@@ -67,8 +67,9 @@ pub struct Variables {
     pub wanted: Vec<Variable>,
     /// The file that asks first, when that is not the settings file but a package around it.
     pub earlier: Option<PathBuf>,
-    /// Every setting that they set, and every key of those, alone and as `SETTING.KEY`; with the value, when that is a plain one.
-    set: BTreeMap<String, Option<String>>,
+    /// Every setting that they set, and every key of those, alone and as `SETTING.KEY`; with what it is each time, when that is
+    /// a plain value.
+    set: BTreeMap<String, Vec<Option<String>>>,
 }
 
 impl Variables {
@@ -88,9 +89,14 @@ impl Variables {
         self.set.contains_key(name)
     }
 
-    /// What the settings set it to, as Python would print it, when that is plain to see.
+    /// What the settings set it to in the end, as Python would print it, when that is plain to see.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.set.get(name)?.as_deref()
+        self.set.get(name)?.last()?.as_deref()
+    }
+
+    /// Everything that they set it to: keys of one name may be at several places in a setting.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.set.get(name).into_iter().flatten().flatten().map(String::as_str)
     }
 }
 

@@ -21,6 +21,14 @@ if "STORAGES" in globals():
     globals().pop("DEFAULT_FILE_STORAGE", None)
     globals().pop("STATICFILES_STORAGE", None)
 {% endif %}
+{% if whoosh %}
+
+if "WHOOSH_FOLDER" in globals():
+    HAYSTACK_CONNECTIONS = {
+        name: {**options, "PATH": f"{WHOOSH_FOLDER}/{name}"} if "Whoosh" in options["ENGINE"] else options
+        for name, options in HAYSTACK_CONNECTIONS.items()
+    }
+{% endif %}
 
 # Fields that only PostgreSQL has need it; it needs psycopg, which a developer with SQLite may not have.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql" and "django.contrib.postgres" not in INSTALLED_APPS:

@@ -91,6 +91,12 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 {% endif %}
+{% if whoosh %}
+# The index is a folder, as a rule beside the code, where the site may write nothing.{% if place == "sample" %} Each machine has its own; for several take
+# a search service.{% endif %}
+
+WHOOSH_FOLDER = "/home/docker/files/whoosh_index"
+{% endif %}
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
 

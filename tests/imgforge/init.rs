@@ -162,8 +162,11 @@ fn packages_that_ask_while_they_are_imported_find_what_server_settings_gives() {
     write("shop/__init__.py", "import os\nPLACE = os.environ['PLACE']\n");
     write("shop/wsgi.py", "");
     write("shop/settings/__init__.py", "from .base import *\n");
-    let base = "import os\nINSTALLED_APPS = []\nMIDDLEWARE = []\nTOKEN = os.environ['TOKEN']\n";
-    write("shop/settings/base.py", base);
+    let base = "import os\nINSTALLED_APPS = []\nMIDDLEWARE = []\nTOKEN = os.environ['TOKEN']\n\
+                DATABASES = {'default': {}}\n";
+    let search = "HAYSTACK_CONNECTIONS = {\n    'default': {'ENGINE': 'haystack.backends.whoosh_backend.WhooshEngine', \
+                  'PATH': 'beside', 'BATCH_SIZE': 10},\n    'other': {'ENGINE': 'simple'},\n}\n";
+    write("shop/settings/base.py", &format!("{base}{search}"));
     let program = Program::new(folder.path());
     let started = program.run(&["init", "--yes", "--project", "shop", "--bases", "debian"]).ok();
     assert!(
@@ -176,9 +179,16 @@ fn packages_that_ask_while_they_are_imported_find_what_server_settings_gives() {
     write("shop/settings/server_settings.py", &secret.replace("\"TOKEN\": \"\"", "\"TOKEN\": \"t0\""));
     let script = "import sys, unittest.mock; sys.modules['shop.celery'] = unittest.mock.MagicMock(); \
                   import os, shop.settings as s; print(repr(s.TOKEN), repr(os.environ['PLACE']), s.DEBUG, \
-                  hasattr(s, 'ENVIRONMENT'))";
+                  hasattr(s, 'ENVIRONMENT')); print(s.HAYSTACK_CONNECTIONS)";
     let mut python = Command::new("python3");
     let done = python.args(["-c", script]).current_dir(folder.path()).env("PLACE", "given").output().unwrap();
     let (told, why) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert_eq!(told, "'t0' 'given' False False\n", "{why}");
+    let (variables, search) = told.split_once('\n').unwrap_or_else(|| panic!("{why}"));
+    assert_eq!(variables, "'t0' 'given' False False");
+    // The index is in the volume, and nothing else of it is changed.
+    let whoosh = "'PATH': '/home/docker/files/whoosh_index/default', 'BATCH_SIZE': 10}";
+    assert!(search.contains(whoosh) && search.contains("'other': {'ENGINE': 'simple'}"), "{search}");
+    let developer =
+        std::fs::read_to_string(folder.path().join("shop/settings/local_settings.py.sample")).unwrap();
+    assert!(!developer.contains("WHOOSH"), "{developer}");
 }

@@ -106,7 +106,7 @@ impl Reading<'_> {
     /// A setting that is set, or a key of one.
     pub(super) fn sets(&mut self, name: &str, value: Option<Known>) {
         if name.chars().any(|c| c.is_ascii_uppercase()) {
-            self.found.set.insert(name.to_owned(), value.and_then(Known::printed));
+            self.found.set.entry(name.to_owned()).or_default().push(value.and_then(Known::printed));
         }
     }
 }
