@@ -13,7 +13,7 @@ threads = 4
 # Below nginx's proxy_read_timeout, so that the worker gives up before nginx does.
 timeout = 30
 # Below the time that the container is given to stop: running requests end, none is cut off.
-graceful_timeout = 25
+graceful_timeout = 29
 # A file that is touched all the time, so in memory: on a busy disk a worker would seem dead.
 worker_tmp_dir = "/dev/shm"
 # Memory that leaks in a library comes back; the jitter keeps the workers from starting anew together.

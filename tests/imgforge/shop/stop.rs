@@ -19,6 +19,10 @@ const HEAVY: &str = "import os\nimport time\n\nprint('loading', flush=True)\nwhi
      time.sleep(0.1)\n\n\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    \
      return [b'done']\n";
 
+/// Takes a while to load.
+const LONG: &str = "import time\n\nprint('loading', flush=True)\ntime.sleep(3)\n\n\n\
+     def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'done']\n";
+
 /// Starts the server as most do: it opens its socket itself, and gets the signal at once.
 const PLAIN: &str = "import os\n\nos.environ['LISTEN_FD'] = ''\ncommand = ['uwsgi', '--ini', 'dockerfiles/uwsgi.ini']\n\
      if os.environ['SERVER'] == 'gunicorn':\n    \
@@ -84,14 +88,14 @@ fn ready(container: &Container, address: SocketAddr) {
     }
 }
 
-/// Three orders for a server that does one at a time, SIGTERM, and two orders that come while it stops.
+/// Five orders for a server that does one at a time, SIGTERM, and two orders that come while it stops.
 fn stopped(shop: &Shop, server: &str, name: &str, lines: &[(&str, &str)], more: &[&str]) -> Vec<Order> {
     let one = [&[("threads = 4", "threads = 1")], lines].concat();
     let (container, address) = serving(shop, server, name, SLOW, &one, more);
     ready(&container, address);
 
     let ordered = || -> JoinHandle<Order> { spawn(move || order(address)) };
-    let mut orders: Vec<JoinHandle<Order>> = (0..3).map(|_| ordered()).collect();
+    let mut orders: Vec<JoinHandle<Order>> = (0..5).map(|_| ordered()).collect();
     sleep(Duration::from_millis(500));
     docker_prints(&["kill", "--signal", "TERM", &container.0]);
     sleep(Duration::from_millis(500));
@@ -112,12 +116,12 @@ async fn no_order_is_lost_when_the_web_server_starts_and_stops() {
         // Without it: those that come late are taken by nobody, and uWSGI leaves those that wait.
         let name = format!("plain-{server}");
         let plainly = stopped(&shop, server, &name, sockets, &["--volume", &plain]);
-        assert_eq!(plainly[3..], [Order::Lost, Order::Lost], "{server}");
-        assert_eq!(plainly[..3].contains(&Order::Lost), server == "uwsgi", "{server}: {plainly:?}");
+        assert_eq!(plainly[5..], [Order::Lost, Order::Lost], "{server}");
+        assert_eq!(plainly[..5].contains(&Order::Lost), server == "uwsgi", "{server}: {plainly:?}");
 
         let gracefully = stopped(&shop, server, &format!("graceful-{server}"), &[], &[]);
-        assert_eq!(gracefully[..3], [Order::Answered; 3], "{server}");
-        assert_eq!(gracefully[3..], [Order::Refused; 2], "{server}");
+        assert_eq!(gracefully[..5], [Order::Answered; 5], "{server}");
+        assert_eq!(gracefully[5..], [Order::Refused; 2], "{server}");
 
         // Nobody waits while the site is loaded.
         let (container, address) = serving(&shop, server, &format!("heavy-{server}"), HEAVY, &[], &[]);
@@ -125,5 +129,15 @@ async fn no_order_is_lost_when_the_web_server_starts_and_stops() {
         assert_eq!(order(address), Order::Refused, "{}", container.log());
         docker_prints(&["exec", &container.0, "touch", "/tmp/go"]);
         ready(&container, address);
+
+        // Nor is it served after all, when the container was told to stop meanwhile.
+        let (container, _) = serving(&shop, server, &format!("long-{server}"), LONG, &[], &[]);
+        container.says("loading");
+        docker_prints(&["stop", "--time", "20", &container.0]);
+        let code = docker_prints(&["inspect", "--format", "{{.State.ExitCode}}", &container.0]);
+        assert!(["0", "143"].contains(&code.trim()), "{code}{}", container.log());
     }
+    let absent = ["--env", "PATH=/usr/bin:/bin", "--env", "SERVER="];
+    let container = Container::run(&shop, "absent", "web", &absent);
+    container.says("start-web: gunicorn is not in the image");
 }
