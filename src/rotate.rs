@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt, join, stream};
 
-use crate::config::{Config, EngineName};
+use crate::config::{Config, EngineName, ImageConfig};
 use crate::deploy::{Deployed, Release, ReleasedImage, Running};
 use crate::digest::Digest;
 use crate::engine::Built;
@@ -237,20 +237,35 @@ async fn send_all(
     let sent = stream::iter(sent.collect::<Vec<_>>()).buffered(AT_ONCE);
     let sent: Vec<(Rotated, Option<tags::Release>)> = sent.try_collect().await?;
     let (rotated, releases): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
-    complete(parts, &sender, releases.into_iter().flatten().collect(), progress).await;
+    let followers = followers(&parts.config, rotations);
+    complete(parts, &sender, &followers, releases.into_iter().flatten().collect(), progress).await;
     Ok(rotated)
 }
 
-/// Gives the images without secrets the new tags of the `releases` that were rotated. A secret that must go does not wait for
-/// this: what fails is told.
+/// The images that stay what they are: none of the secret files that were rotated is in them.
+fn followers<'c>(config: &'c Config, rotations: &[Rotation]) -> Vec<&'c String> {
+    let rotated: BTreeSet<&str> = rotations.iter().map(|rotation| rotation.image.as_str()).collect();
+    let versions = rotations.iter().flat_map(Rotation::versions);
+    let new: BTreeSet<String> = versions
+        .filter(|(_, (before, after))| before.as_ref() != Some(after))
+        .map(|(name, _)| name)
+        .collect();
+    let stays = |image: &ImageConfig| !image.bake.iter().any(|bake| new.contains(bake.secret.get_ref()));
+    let images =
+        config.images.iter().filter(|(name, image)| !rotated.contains(name.as_str()) && stays(image));
+    images.map(|(name, _)| name).collect()
+}
+
+/// Gives the images that stay what they are the new tags of the `releases` that were rotated. A secret that must go does not
+/// wait for this: what fails is told.
 async fn complete(
     parts: &Parts,
     sender: &send::Sender<'_>,
+    images: &[&String],
     releases: BTreeSet<tags::Release>,
     progress: &Reporter,
 ) {
-    let bare = parts.config.images.iter().filter(|(_, image)| image.bake.is_empty()).map(|(name, _)| name);
-    let followers = bare.flat_map(|name| releases.iter().map(move |release| (name, release)));
+    let followers = images.iter().flat_map(|name| releases.iter().map(move |release| (name, release)));
     join_all(followers.map(async |(name, release)| {
         let tagged = async { sender.follow(&parts.registry()?.repository(name)?, release).await };
         if let Err(error) = tagged.await {

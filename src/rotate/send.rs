@@ -170,7 +170,7 @@ impl<'s> Sender<'s> {
         None
     }
 
-    /// Gives an image without secrets the new tag of its `release`, so that this has all its images. One that was not released
+    /// Gives an image that stays what it is the new tag of its `release`, so that this has all its images. One that was not released
     /// with it gets none.
     ///
     /// # Errors

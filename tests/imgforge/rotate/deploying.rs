@@ -92,6 +92,33 @@ fn deploy_finds_all_images_when_the_secret_of_one_was_rotated() {
     assert_eq!(production.ecs.revision(), revision);
 }
 
+/// The other image that holds secrets holds none of those that changed.
+#[test]
+fn deploy_finds_all_images_when_one_was_rotated_by_name() {
+    let production = Production::with(MORE_IMAGES);
+    production.put("other", "the first\n");
+    production.release();
+    production.put_secret("second");
+    let rotated = rotate(&production, &["--image", "web"]);
+    let found = deploy(&production, &["--dry-run"]).ok().stdout;
+    let lines: Vec<&str> = found.lines().collect();
+    assert!(
+        matches!(lines[..], [nginx, web, worker] if nginx.starts_with("nginx=")
+        && web == format!("web={}", to(&rotated)) && worker.starts_with("worker=")),
+        "{found}"
+    );
+
+    production.put("other", "the second\n");
+    rotate(&production, &["--image", "nginx"]);
+    deploy(&production, &["--dry-run"]).ok();
+
+    // With one that has to be rotated as well there is no release of these secrets.
+    production.put("other", "the third\n");
+    production.put_secret("third");
+    rotate(&production, &["--image", "web"]);
+    deploy(&production, &["--dry-run"]).failed(6, "which is this commit with these secrets");
+}
+
 #[test]
 fn deploy_of_a_commit_that_was_not_released_names_what_runs_instead_of_deploying_it() {
     let production = Production::with("once = []");
