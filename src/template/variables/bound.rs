@@ -32,6 +32,8 @@ pub(super) enum Bound {
     Config,
     /// What makes another one.
     ConfigClass,
+    /// A function of the project's own.
+    Helper(Helper),
     /// `dict.get` and the like of `os.environ`.
     EnvironMethod(String),
     Value(Known),
@@ -65,6 +67,31 @@ impl Bound {
     }
 }
 
+/// A function that reads the variable which its first parameter names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Helper {
+    /// That parameter.
+    pub(super) name: String,
+    /// The parameter that stands for an absent variable: its place and its name.
+    pub(super) default: Option<(usize, String)>,
+    /// What an absent variable is without that, as far as it is known; `None` when the function fails.
+    pub(super) absent: Option<Option<Known>>,
+}
+
+impl Helper {
+    fn asked(&self, arguments: &Arguments, name_of: impl Fn(&Expr) -> Option<String>) -> Option<Asked> {
+        let default = self.default.as_ref();
+        let default =
+            default.and_then(|(at, name)| arguments.args.get(*at).or_else(|| named(arguments, name)));
+        Some(Asked {
+            name: name_of(arguments.args.first().or_else(|| named(arguments, &self.name))?)?,
+            kind: Kind::Text,
+            absent: default.map_or(Absent::Fails, |default| Absent::Default(default.clone())),
+            scheme: self.absent.clone(),
+        })
+    }
+}
+
 /// A variable as it is asked for.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -91,9 +118,25 @@ pub(super) enum Absent {
 
 /// What a call of `function` with `arguments` asks the environment for.
 pub(super) fn asked(function: &Bound, arguments: &Arguments) -> Option<Asked> {
+    asked_by(function, arguments, |name| Some(name.as_string_literal_expr()?.value.to_str().to_owned()))
+}
+
+/// The same, with what gives the name that an expression stands for.
+pub(super) fn asked_by(
+    function: &Bound,
+    arguments: &Arguments,
+    name_of: impl Fn(&Expr) -> Option<String>,
+) -> Option<Asked> {
+    let optional = || {
+        let name = name_of(arguments.args.first()?)?;
+        let default = named(arguments, "default").or_else(|| arguments.args.get(1));
+        let absent = default.map_or(Absent::Nothing, |default| Absent::Default(default.clone()));
+        Some(Asked { name, kind: Kind::Text, absent, scheme: None })
+    };
     let (defaults, kind, cast_at, default_at, otherwise) = match function {
-        Bound::Getenv => return optional(arguments),
-        Bound::EnvironMethod(method) if method == "get" => return optional(arguments),
+        Bound::Helper(helper) => return helper.asked(arguments, name_of),
+        Bound::Getenv => return optional(),
+        Bound::EnvironMethod(method) if method == "get" => return optional(),
         Bound::EnvironMethod(method) if method == "__getitem__" => (None, Kind::Text, None, usize::MAX, None),
         Bound::Config => (None, Kind::Text, Some(2), 1, None),
         Bound::Env(Library::DjangoEnviron, defaults) => (Some(defaults), Kind::Text, Some(1), 2, None),
@@ -111,9 +154,9 @@ pub(super) fn asked(function: &Bound, arguments: &Arguments) -> Option<Asked> {
         _ => return None,
     };
     let name = match arguments.args.first() {
-        Some(name) => name.as_string_literal_expr()?.value.to_str().to_owned(),
+        Some(name) => name_of(name)?,
         None => match named(arguments, "var").or_else(|| named(arguments, "name")) {
-            Some(name) => name.as_string_literal_expr()?.value.to_str().to_owned(),
+            Some(name) => name_of(name)?,
             None => otherwise?.to_owned(),
         },
     };
@@ -133,14 +176,6 @@ pub(super) fn asked(function: &Bound, arguments: &Arguments) -> Option<Asked> {
         scheme,
         name,
     })
-}
-
-/// Calls that never fail.
-fn optional(arguments: &Arguments) -> Option<Asked> {
-    let name = arguments.args.first()?.as_string_literal_expr()?.value.to_str().to_owned();
-    let default = named(arguments, "default").or_else(|| arguments.args.get(1));
-    let absent = default.map_or(Absent::Nothing, |default| Absent::Default(default.clone()));
-    Some(Asked { name, kind: Kind::Text, absent, scheme: None })
 }
 
 /// What `Env(DEBUG=(bool, False))` says of its variables.

@@ -117,6 +117,43 @@ fn a_branch_is_followed_when_it_is_taken_with_nothing_set() {
 }
 
 #[test]
+fn functions_of_the_project_that_ask_for_who_calls_them_are_known() {
+    let fails = [
+        "def get(name):\n    return os.environ[name]\nA = get('X')",
+        "def get(name):\n    try:\n        return os.environ[name]\n    except KeyError:\n        raise ValueError(name)\nA = get('X')",
+        "def get(name, default=None):\n    try:\n        return os.environ[name]\n    except KeyError:\n        \
+         if default is not None:\n            return default\n        raise\nA = get('Y', '')\nB = get(name='X')",
+        "def get(key):\n    value = os.getenv(key)\n    if not value:\n        raise ValueError(key)\n    return value\nA = get('X')",
+        "def get(key, default=None):\n    return env(key, default=default)\ndef need(key):\n    return env(key)\nA = get('Y')\nB = need('X')",
+        "def get(key, cast):\n    return cast(os.environ[key])\nA = get('X', int)",
+    ];
+    let goes_on = [
+        "def get(name, default=''):\n    return os.environ.get(name, default)\nA = get('X')\nB = get('Y', 1)",
+        "def get(name):\n    try:\n        return os.environ[name]\n    except KeyError:\n        return ''\nA = get('X')",
+        "def get(name):\n    return other[name]\nA = get('X')",
+        "def get(name, default=False):\n    return env.bool(name, default)\nif get('S3'):\n    A = os.environ['X']",
+    ];
+    let start = "import os, environ\nenv = environ.Env()\n";
+    for settings in fails {
+        assert_eq!(names(&format!("{start}{settings}\n")), ["X"], "{settings}");
+    }
+    for settings in goes_on {
+        assert_eq!(names(&format!("{start}{settings}\n")), [] as [String; 0], "{settings}");
+    }
+    let folder = project(&[
+        ("shop/__init__.py", ""),
+        ("shop/env.py", "import os\ndef need(name):\n    return os.environ[name]\n"),
+        (
+            "shop/settings.py",
+            "from shop.env import need\nfrom . import env\nA = need('ONE')\nB = int(env.need('TWO'))\n",
+        ),
+    ]);
+    let wanted = Variables::read(folder.path(), "shop.settings").wanted;
+    let wanted: Vec<_> = wanted.iter().map(|variable| (variable.name.as_str(), variable.kind)).collect();
+    assert_eq!(wanted, [("ONE", Kind::Text), ("TWO", Kind::Number)]);
+}
+
+#[test]
 fn modules_of_the_project_are_followed_also_in_circles() {
     let folder = project(&[
         ("config/__init__.py", ""),

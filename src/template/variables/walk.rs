@@ -9,6 +9,7 @@ use super::{Kind, Variable};
 
 mod absent;
 mod expressions;
+mod helper;
 
 /// A module while it is read.
 pub(super) struct Walk<'w, 'r> {
@@ -218,7 +219,10 @@ impl Visitor<'_> for Walk<'_, '_> {
     fn visit_stmt(&mut self, stmt: &Stmt) {
         match stmt {
             // What a function does it does when it is called.
-            Stmt::FunctionDef(function) => self.bind(&function.name, None),
+            Stmt::FunctionDef(function) => {
+                let helper = self.helper(function).map(Bound::Helper);
+                self.bind(&function.name, helper);
+            }
             Stmt::Assign(assign) => {
                 self.assign(&assign.targets.iter().collect::<Vec<_>>(), &assign.value);
             }
