@@ -253,6 +253,7 @@ impl Renderer {
             requirements => requirements::missing(&site.named),
             uv => UV,
             install => install(site),
+            test => test(site),
         };
         Ok(Renderer { environment, values })
     }
@@ -274,6 +275,15 @@ fn install(site: &Site) -> Vec<String> {
     }
     commands.push("pip install --requirement dockerfiles/requirements.txt".into());
     commands
+}
+
+/// The command that a pipeline tests the site with. Settings that want variables find them in `ENVIRONMENT` of local_settings,
+/// which those for servers take, and those that manage.py names may not.
+fn test(site: &Site) -> String {
+    match site.variables.wanted.as_slice() {
+        [] => "python manage.py test".into(),
+        [..] => format!("python manage.py test --settings {}", site.settings_module),
+    }
 }
 
 /// What stands for a choice on the command line and in templates.

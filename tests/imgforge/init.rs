@@ -87,7 +87,7 @@ fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/environ"), folder.path());
     let program = Program::new(folder.path());
     let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
-    let init = ["init", "--yes", "--project", "bakery", "--bases", "debian"];
+    let init = ["init", "--yes", "--project", "bakery", "--bases", "debian", "--ci", "github"];
     let first = program.run(&init).ok();
     let fill_in = "\nfill in secrets/server_settings.py.bakery: REDIS_URL, MAILGUN_API_KEY, MAILGUN_DOMAIN, SENTRY_DSN\n";
     assert!(first.stdout.contains(fill_in), "{}", first.stdout);
@@ -121,6 +121,12 @@ fn settings_that_read_the_environment_get_what_they_ask_for_before_they_do() {
     );
     let developer = read("config/settings/local_settings.py.sample");
     assert!(developer.contains("\"DATABASE_URL\": \"sqlite:///db.sqlite3\",\n"), "{developer}");
+    // Those that manage.py names do not take ENVIRONMENT.
+    let pipeline = read(".github/workflows/release.yml");
+    assert!(
+        pipeline.contains("run: python manage.py test --settings config.settings.production\n"),
+        "{pipeline}"
+    );
 
     let again = program.run(&init).ok();
     assert!(again.stdout.starts_with("everything is as init would write it"), "{}", again.stdout);
