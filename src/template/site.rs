@@ -111,10 +111,18 @@ impl Site {
             None => BTreeSet::new(),
         };
         let text = fs_err::read_to_string(root.join(&settings_file))?;
+        let variables = Variables::read(root, &settings_module);
+        if variables.classes {
+            let what = format!("{settings_module} has its settings in classes (django-configurations)");
+            return Err(Error::config(what).help(
+                "server_settings sets names of a module: write one that has the settings as names, and name it: \
+                 --settings PROJECT.servers",
+            ));
+        }
         Ok(Some(Site {
             is_new: false,
             django: started_with(&text).unwrap_or_else(|| DJANGO.into()),
-            variables: Variables::read(root, &settings_module),
+            variables,
             settings_module,
             settings_file,
             compose_file: compose_file(root)?,
@@ -346,6 +354,20 @@ mod tests {
         assert_eq!(site.settings_folder(), "mysite/settings/");
         assert_eq!(site.variables_file(), Path::new("mysite/__init__.py"));
         assert_eq!(site.settings_folder_from_variables(), "settings/");
+    }
+
+    #[test]
+    fn settings_in_classes_are_refused() {
+        let folder = project(&[
+            ("manage.py", &manage("mysite.settings")),
+            ("mysite/wsgi.py", ""),
+            (
+                "mysite/settings.py",
+                "from configurations import Configuration\nclass Site(Configuration):\n    A = 1\n",
+            ),
+        ]);
+        let error = Site::read(folder.path(), None).unwrap_err();
+        assert_eq!(error.what(), "mysite.settings has its settings in classes (django-configurations)");
     }
 
     #[test]

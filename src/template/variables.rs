@@ -67,6 +67,8 @@ pub struct Variables {
     pub wanted: Vec<Variable>,
     /// The file that asks first, when that is not the settings file but a package around it.
     pub earlier: Option<PathBuf>,
+    /// Whether they are classes, of django-configurations.
+    pub classes: bool,
     /// Every setting that they set, and every key of those, alone and as `SETTING.KEY`; with what it is each time, when that is
     /// a plain value.
     set: BTreeMap<String, Vec<Option<String>>>,

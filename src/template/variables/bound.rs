@@ -32,6 +32,8 @@ pub(super) enum Bound {
     Config,
     /// What makes another one.
     ConfigClass,
+    /// What django-split-settings runs files by.
+    Include,
     /// A function of the project's own.
     Helper(Helper),
     /// `dict.get` and the like of `os.environ`.
@@ -51,6 +53,7 @@ impl Bound {
             ("environ", "Env" | "FileAwareEnv") => Bound::EnvClass(Library::DjangoEnviron),
             ("environs", "Env" | "FileAwareEnv") => Bound::EnvClass(Library::Environs),
             ("environs", "env") => Bound::Env(Library::Environs, BTreeMap::new()),
+            ("split_settings.tools", "include") => Bound::Include,
             ("decouple", "config") => Bound::Config,
             ("decouple", "Config" | "AutoConfig") => Bound::ConfigClass,
             _ => return None,

@@ -1,7 +1,10 @@
 //! The modules of a project, each read once, in the order in which Python would run them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use ruff_python_ast::ModModule;
+use ruff_python_parser::Parsed;
 
 use super::bound::{Bound, Scope};
 use super::known::Known;
@@ -10,7 +13,7 @@ use super::{Variable, Variables, is_wanted};
 use crate::template::site::module_file;
 
 /// What is never in an image beside the code: developers' own, and what imgforge bakes.
-const NOT_READ: [&str; 2] = ["local_settings", "server_settings"];
+pub(super) const NOT_READ: [&str; 2] = ["local_settings", "server_settings"];
 
 /// What was read so far.
 pub(super) struct Reading<'r> {
@@ -20,13 +23,20 @@ pub(super) struct Reading<'r> {
     found: Variables,
     /// What the settings put into the environment themselves.
     pub(super) given: BTreeSet<String>,
+    /// The files that were run in the place of a statement.
+    included: BTreeSet<PathBuf>,
 }
 
 impl Reading<'_> {
     /// What a settings module wants.
     pub(super) fn of(root: &Path, settings_module: &str) -> Variables {
-        let mut reading =
-            Reading { root, scopes: BTreeMap::new(), found: Variables::default(), given: BTreeSet::new() };
+        let mut reading = Reading {
+            root,
+            scopes: BTreeMap::new(),
+            found: Variables::default(),
+            given: BTreeSet::new(),
+            included: BTreeSet::new(),
+        };
         // Packages around the settings run before them, from the outermost.
         for (end, _) in settings_module.match_indices('.') {
             let package = &settings_module[..end];
@@ -62,6 +72,22 @@ impl Reading<'_> {
         let scope = Walk::through(self, package, &parsed.syntax().body);
         self.scopes.insert(name.to_owned(), scope.clone());
         Some(scope)
+    }
+
+    /// The project's folder.
+    pub(super) fn root(&self) -> &Path {
+        self.root
+    }
+
+    /// A file that a module runs in its own place; `None` when that has begun before.
+    pub(super) fn include(&mut self, file: &Path) -> Option<Parsed<ModModule>> {
+        self.included.insert(file.to_owned()).then_some(())?;
+        ruff_python_parser::parse_module(&fs_err::read_to_string(file).ok()?).ok()
+    }
+
+    /// A module that is imported from.
+    pub(super) fn imports(&mut self, module: &str) {
+        self.found.classes |= module == "configurations";
     }
 
     /// What `module.name` stands for.

@@ -192,6 +192,25 @@ fn modules_of_the_project_are_followed_also_in_circles() {
 }
 
 #[test]
+fn files_that_are_included_are_read_where_they_are() {
+    let folder = project(&[
+        (
+            "shop/settings/__init__.py",
+            "from split_settings.tools import include, optional\nfrom decouple import config\n\
+             FILES = ('components/*.py', 'servers.py', optional('local.py'))\ninclude(*FILES)\ninclude('last.py')\n",
+        ),
+        ("shop/settings/components/mail.py", "MAIL = config('TWO')\nDEBUG = config('THREE', cast=bool)\n"),
+        ("shop/settings/components/common.py", "from decouple import config\nKEY = config('ONE')\n"),
+        ("shop/settings/servers.py", "from split_settings.tools import include\ninclude('last.py')\n"),
+        ("shop/settings/last.py", "include('last.py')\nLAST = config('FOUR')\n"),
+        ("shop/settings/local.py", "LOCAL = config('NEVER')\n"),
+    ]);
+    let wanted = Variables::read(folder.path(), "shop.settings").wanted;
+    let names: Vec<_> = wanted.iter().map(|variable| variable.name.as_str()).collect();
+    assert_eq!(names, ["ONE", "TWO", "THREE", "FOUR"]);
+}
+
+#[test]
 fn a_package_that_asks_before_its_settings_is_named() {
     let folder = project(&[
         ("site/__init__.py", ""),

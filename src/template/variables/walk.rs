@@ -1,5 +1,7 @@
 //! One module, statement by statement.
 
+use std::collections::BTreeMap;
+
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{BoolOp, ExceptHandler, Expr, ExprCall, Stmt, StmtIf, StmtImportFrom, StmtTry};
 
@@ -10,6 +12,7 @@ use super::{Kind, Variable};
 mod absent;
 mod expressions;
 mod helper;
+mod include;
 
 /// A module while it is read.
 pub(super) struct Walk<'w, 'r> {
@@ -21,6 +24,8 @@ pub(super) struct Walk<'w, 'r> {
     unsure: usize,
     /// How many blocks around it go on when a variable is absent.
     forgiving: usize,
+    /// What looks like names of files, by the names that have them.
+    files: BTreeMap<String, Vec<String>>,
     /// What `env.prefixed` puts before names.
     prefix: String,
     setting: Option<String>,
@@ -38,6 +43,7 @@ impl<'w, 'r> Walk<'w, 'r> {
             scope: Scope::new(),
             unsure: 0,
             forgiving: 0,
+            files: BTreeMap::new(),
             prefix: String::new(),
             setting: None,
             key: None,
@@ -86,6 +92,7 @@ impl<'w, 'r> Walk<'w, 'r> {
     fn import_from(&mut self, import: &StmtImportFrom) {
         let named = import.module.as_ref().map(|module| module.as_str());
         let Some(module) = self.absolute(named, import.level) else { return };
+        self.reading.imports(&module);
         let own = self.reading.module(&module);
         for alias in &import.names {
             if alias.name.as_str() == "*" {
@@ -127,6 +134,9 @@ impl<'w, 'r> Walk<'w, 'r> {
         for target in targets {
             match target {
                 Expr::Name(name) => {
+                    if value.is_tuple_expr() || value.is_list_expr() {
+                        self.files.insert(name.id.to_string(), self.patterns(value));
+                    }
                     self.reading.sets(&name.id, known.clone());
                     self.bind(&name.id, bound.clone());
                 }
@@ -200,6 +210,9 @@ impl<'w, 'r> Walk<'w, 'r> {
 
     /// What is called with what is read says what that is; `os.environ.setdefault` gives it.
     fn call(&mut self, call: &ExprCall, expr: &Expr) {
+        if self.bound(&call.func) == Some(Bound::Include) {
+            return self.include(call);
+        }
         if self.bound(&call.func) == Some(Bound::EnvironMethod("setdefault".into()))
             && let Some(Expr::StringLiteral(name)) = call.arguments.args.first()
         {
