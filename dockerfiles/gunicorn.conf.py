@@ -12,7 +12,7 @@ worker_class = "gthread"
 threads = 4
 # Below nginx's proxy_read_timeout, so that the worker gives up before nginx does.
 timeout = 30
-# Below the time that the container is given to stop: running requests end, none is cut off.
+# Below the time that the container is given to stop: what still runs then is cut off either way.
 graceful_timeout = 29
 # A file that is touched all the time, so in memory: on a busy disk a worker would seem dead.
 worker_tmp_dir = "/dev/shm"

@@ -277,12 +277,12 @@ fn install(site: &Site) -> Vec<String> {
     commands
 }
 
-/// The command that a pipeline tests the site with. Settings that want variables find them in `ENVIRONMENT` of local_settings,
-/// which those for servers take, and those that manage.py names may not.
+/// The command that a pipeline tests the site with. Settings for servers find the variables that they want in `ENVIRONMENT` of
+/// local_settings; a developer's own, which manage.py names, do not.
 fn test(site: &Site) -> String {
-    match site.variables.wanted.as_slice() {
-        [] => "python manage.py test".into(),
-        [..] => format!("python manage.py test --settings {}", site.settings_module),
+    match site.developers_want {
+        true => format!("python manage.py test --settings {}", site.settings_module),
+        false => "python manage.py test".into(),
     }
 }
 

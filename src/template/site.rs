@@ -48,6 +48,8 @@ pub struct Site {
     pub compose_file: &'static str,
     /// The version of Django that a requirements file gets, when there is none.
     pub django: String,
+    /// Whether those that manage.py names are others, and want variables, too.
+    pub developers_want: bool,
     /// What its settings read from the environment.
     pub variables: Variables,
 }
@@ -66,6 +68,7 @@ impl Site {
             named: BTreeSet::new(),
             compose_file: COMPOSE_FILE,
             django: DJANGO.into(),
+            developers_want: false,
             variables: Variables::default(),
         }
     }
@@ -85,13 +88,14 @@ impl Site {
             };
         }
         let manage = fs_err::read_to_string(manage)?;
-        let developers = settings_named(&manage).ok_or_else(|| {
+        let developers = settings_named(&manage);
+        let unnamed = || {
             Error::config("manage.py names no settings module").help("name it: --settings PROJECT.settings")
-        });
+        };
         let wsgi = wsgi(root)?;
         let settings_module = match settings {
             Some(settings) => settings.to_owned(),
-            None => for_servers(root, &developers?, &wsgi.text),
+            None => for_servers(root, developers.as_ref().ok_or_else(unnamed)?, &wsgi.text),
         };
         let settings_file = module_file(root, &settings_module).ok_or_else(|| {
             Error::config(format!("there is no settings module {settings_module}"))
@@ -119,8 +123,11 @@ impl Site {
                  --settings PROJECT.servers",
             ));
         }
+        let others = developers.filter(|module| *module != settings_module);
+        let developers_want = others.is_some_and(|module| !Variables::read(root, &module).wanted.is_empty());
         Ok(Some(Site {
             is_new: false,
+            developers_want,
             django: started_with(&text).unwrap_or_else(|| DJANGO.into()),
             variables,
             settings_module,
@@ -358,16 +365,21 @@ mod tests {
 
     #[test]
     fn settings_in_classes_are_refused() {
-        let folder = project(&[
-            ("manage.py", &manage("mysite.settings")),
-            ("mysite/wsgi.py", ""),
-            (
-                "mysite/settings.py",
-                "from configurations import Configuration\nclass Site(Configuration):\n    A = 1\n",
-            ),
-        ]);
-        let error = Site::read(folder.path(), None).unwrap_err();
-        assert_eq!(error.what(), "mysite.settings has its settings in classes (django-configurations)");
+        for import in [
+            "from configurations import Configuration",
+            "import configurations",
+            "from configurations.base import A",
+        ] {
+            let folder = project(&[
+                ("manage.py", &manage("mysite.settings")),
+                ("mysite/wsgi.py", ""),
+                ("mysite/settings.py", &format!("{import}\n")),
+            ]);
+            let error = Site::read(folder.path(), None).unwrap_err();
+            assert_eq!(error.what(), "mysite.settings has its settings in classes (django-configurations)");
+            fs_err::write(folder.path().join("configurations.py"), "").unwrap();
+            Site::read(folder.path(), None).unwrap();
+        }
     }
 
     #[test]

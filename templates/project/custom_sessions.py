@@ -2,7 +2,7 @@
 
 from django.contrib.sessions.backends import cached_db
 from django.contrib.sessions.backends.base import UpdateError
-from django.db import InterfaceError, OperationalError
+from django.db import OperationalError
 
 
 class SessionStore(cached_db.SessionStore):
@@ -12,6 +12,6 @@ class SessionStore(cached_db.SessionStore):
         try:
             super().save(must_create)
         except UpdateError as error:
-            if isinstance(error.__context__, (InterfaceError, OperationalError)):
-                raise error.__context__ from None
+            if isinstance(error.__context__, OperationalError):
+                raise error.__context__
             raise

@@ -23,7 +23,7 @@ if "STORAGES" in globals():
 {% endif %}
 {% if whoosh %}
 
-if "WHOOSH_FOLDER" in globals():
+if "WHOOSH_FOLDER" in globals() and "HAYSTACK_CONNECTIONS" in globals():
     HAYSTACK_CONNECTIONS = {
         name: {**options, "PATH": f"{WHOOSH_FOLDER}/{name}"} if "Whoosh" in options["ENGINE"] else options
         for name, options in HAYSTACK_CONNECTIONS.items()

@@ -16,6 +16,9 @@ def _take_environment():
     spec = importlib.util.spec_from_file_location(name, file)
     given = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(given)
+    package, _, last = name.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], last, given)
     # Taken out of its module: it is no setting, and pages about errors show settings.
     for variable, value in vars(given).pop("ENVIRONMENT", {}).items():
         os.environ.setdefault(variable, value)

@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, secrets: &SecretSet) -> Check {
         return skip(NAME, "no image gets server_settings.py");
     };
     let root = config.root.join(&image.context);
-    let built = environment(&dockerfile(config, image).unwrap_or_default());
+    let built = environment(&dockerfile(config, image).unwrap_or_default(), image.target.as_deref());
     let module = match settings_module(&root, image, &built) {
         Ok(Some(module)) => module,
         Ok(None) => return skip(NAME, "there is no manage.py"),
@@ -81,8 +81,9 @@ fn settings_module(
     Ok(Site::read(root, None)?.map(|site| site.settings_module))
 }
 
-/// What a Dockerfile's ENV instructions set in the image: those of its last stage, and of the stages that this begins with.
-fn environment(dockerfile: &str) -> BTreeMap<String, String> {
+/// What a Dockerfile's ENV instructions set in the image: those of the stage `target` or else the last, and of the stages that
+/// this begins with.
+fn environment(dockerfile: &str, target: Option<&str>) -> BTreeMap<String, String> {
     let mut stages: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let (mut stage, mut set) = (None, BTreeMap::new());
     for instruction in instructions(dockerfile) {
@@ -110,14 +111,26 @@ fn environment(dockerfile: &str) -> BTreeMap<String, String> {
             _ => {}
         }
     }
-    set
+    let target = target.map(str::to_lowercase).filter(|target| stage.as_ref() != Some(target));
+    target.and_then(|target| stages.remove(&target)).unwrap_or(set)
 }
 
-/// A Dockerfile's instructions, each in one line. Comments may stand between the lines of one.
+/// A Dockerfile's instructions, each in one line, without the texts that they are given (`<<EOF`). Comments may stand between
+/// the lines of one.
 fn instructions(dockerfile: &str) -> Vec<String> {
     let lines = dockerfile.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let (mut done, mut open) = (Vec::new(), String::new());
+    let (mut done, mut open, mut end) = (Vec::new(), String::new(), None::<String>);
     for line in lines {
+        if let Some(text) = &end {
+            if text == line {
+                end = None;
+            }
+            continue;
+        }
+        let word =
+            line.split_once("<<").map(|(_, word)| word.trim_start_matches('-').trim_matches(['"', '\'']));
+        let word = word.map(|word| word.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        end = word.filter(|word: &String| !word.is_empty());
         match line.strip_suffix('\\') {
             Some(line) => open.push_str(&format!("{line} ")),
             None => done.push(std::mem::take(&mut open) + line),
@@ -140,11 +153,14 @@ mod tests {
     #[test]
     fn a_dockerfile_sets_what_env_says_in_the_last_stage_and_those_below_it() {
         let dockerfile = "FROM python AS base\nENV SITE=one\nFROM python AS builder\nENV ONLY_BUILT=1\n\
-                          # ENV COMMENTED=1\nRUN KEY=dummy python3 manage.py collectstatic\n\
+                          # ENV COMMENTED=1\nRUN python3 <<'EOF'\nfrom django.conf import settings\nENV FAKE=1\nEOF\n\
+                          RUN KEY=dummy python3 manage.py collectstatic\n\
                           FROM --platform=linux/amd64 base as last\nARG TOKEN=x\n\
                           ENV PATH=/opt/bin:$PATH QUOTED=\"A=1 B=2\" \\\n  # why\n    DJANGO_SETTINGS_MODULE=\"a.b\"\n\
                           env OLD the older form\nRUN DJANGO_SETTINGS_MODULE=c python3 manage.py check\n";
-        let set = environment(dockerfile);
+        let set = environment(dockerfile, None);
+        assert_eq!(environment(dockerfile, Some("builder")).keys().collect::<Vec<_>>(), ["ONLY_BUILT"]);
+        assert_eq!(environment(dockerfile, Some("last")), set);
         let set: Vec<(&str, &str)> = set.iter().map(|(name, value)| (&**name, &**value)).collect();
         let want = [
             ("DJANGO_SETTINGS_MODULE", "a.b"),

@@ -89,7 +89,7 @@ impl Helper {
         Some(Asked {
             name: name_of(arguments.args.first().or_else(|| named(arguments, &self.name))?)?,
             kind: Kind::Text,
-            absent: default.map_or(Absent::Fails, |default| Absent::Default(default.clone())),
+            absent: default.map_or(Absent::Fails, |default| Absent::Made(default.clone())),
             scheme: self.absent.clone(),
         })
     }
@@ -115,6 +115,8 @@ pub(super) enum Absent {
     Nothing,
     /// It is this.
     Default(Expr),
+    /// It is this, or what a function makes of it.
+    Made(Expr),
     /// It may be something.
     Somehow,
 }

@@ -87,7 +87,8 @@ impl Reading<'_> {
 
     /// A module that is imported from.
     pub(super) fn imports(&mut self, module: &str) {
-        self.found.classes |= module == "configurations";
+        let is_library = module == "configurations" || module.starts_with("configurations.");
+        self.found.classes |= is_library && module_file(self.root, "configurations").is_none();
     }
 
     /// What `module.name` stands for.

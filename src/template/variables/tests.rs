@@ -84,6 +84,15 @@ fn a_branch_is_followed_when_it_is_taken_with_nothing_set() {
         "A = os.getenv('X')\nif A is None and not os.environ.get('DEBUG'):\n    sys.exit('X')",
         "if 'X' not in os.environ:\n    raise ValueError('X')",
         "assert os.environ.get('X'), 'X'",
+        "A = os.environ.get('X', '')\nif not A:\n    raise ValueError('X')",
+        "A = env.str('X', default='')\nif A == '':\n    raise ValueError('X')",
+        "if 'X' in os.environ:\n    A = os.environ['X']\nelse:\n    raise ValueError('X')",
+        "E = os.environ.get('X')\nif E == 'a':\n    A = 1\nelif E == 'b':\n    A = 2\nelse:\n    raise ValueError(E)",
+        "try:\n    A = int(os.environ.get('X'))\nexcept KeyError:\n    A = 1",
+        "A = os.path.join(BASE, os.environ.get('X'))",
+        "A = BASE / os.environ.get('X')",
+        "class Foo:\n    def env(self, name):\n        return name\nA = env('X')",
+        "try:\n    from decouple import config\nexcept ImportError:\n    def config(key):\n        return os.environ.get(key)\nA = config('X')",
         "try:\n    A = os.environ['X']\nexcept KeyError:\n    sys.exit('X')",
         "try:\n    A = os.environ['X']\nexcept KeyError:\n    if not DEBUG:\n        raise",
         "if something():\n    S3 = True\nelif False:\n    S3 = None\nelse:\n    S3 = False\nif S3:\n    A = os.environ['X']",
@@ -103,6 +112,12 @@ fn a_branch_is_followed_when_it_is_taken_with_nothing_set() {
         "X = os.environ.get('X')\nif not X:\n    X = 'x'\nA = X.split()",
         "X = os.environ.get('X')\nif X == None:\n    print('no X')\nA = str(X)",
         "try:\n    A = int(os.environ.get('X'))\nexcept Exception:\n    A = 1",
+        "try:\n    A = int(os.environ.get('X'))\nexcept (TypeError, ValueError):\n    A = 1",
+        "try:\n    A = os.environ.get('X').split()\nexcept AttributeError:\n    A = []",
+        "X = os.environ.get('X')\nfor X in ['a']:\n    A = X.upper()",
+        "cache.set(os.environ.get('X'))",
+        "DEBUG = True\nX = os.environ.get('X')\nif not X:\n    if not DEBUG:\n        raise ValueError('X')",
+        "X = os.environ.get('X', '')\nif X == '':\n    A = X.strip().split()",
         "A = os.environ.get('Y', 'y') or os.environ['X']",
         "try:\n    A = os.environ['X']\nexcept (KeyError, ValueError):\n    A = ''",
         "try:\n    A = env('X')\nexcept environ.ImproperlyConfigured:\n    pass",
@@ -125,12 +140,27 @@ fn functions_of_the_project_that_ask_for_who_calls_them_are_known() {
          if default is not None:\n            return default\n        raise\nA = get('Y', '')\nB = get(name='X')",
         "def get(key):\n    value = os.getenv(key)\n    if not value:\n        raise ValueError(key)\n    return value\nA = get('X')",
         "def get(key, default=None):\n    return env(key, default=default)\ndef need(key):\n    return env(key)\nA = get('Y')\nB = need('X')",
+        "def get(name, default='False'):\n    return os.environ.get(name, default).lower() in ('1', 'true')\n\
+         DEBUG = get('DEBUG')\nif not DEBUG:\n    A = os.environ['X']",
+        "def get(name, default='0'):\n    return int(os.environ.get(name, default))\nif get('S3', '1'):\n    pass\n\
+         if not get('S3'):\n    A = os.environ['X']",
+        "def get(name, default_val=None):\n    if default_val is None and name not in os.environ:\n        raise ValueError(name)\n    \
+         return os.environ.get(name, default_val)\nA = get('Y', 'a')\nB = get('X')",
         "def get(key, cast):\n    return cast(os.environ[key])\nA = get('X', int)",
     ];
     let goes_on = [
         "def get(name, default=''):\n    return os.environ.get(name, default)\nA = get('X')\nB = get('Y', 1)",
         "def get(name):\n    try:\n        return os.environ[name]\n    except KeyError:\n        return ''\nA = get('X')",
         "def get(name):\n    return other[name]\nA = get('X')",
+        "def get(name, default=None):\n    if name in os.environ:\n        return os.environ[name]\n    return default\nA = get('X')",
+        "def get(name, default=None):\n    return os.environ[name] if name in os.environ else default\nA = get('X')",
+        "def get(name, default=False):\n    text = os.environ.get(name)\n    if text is None:\n        return default\n    \
+         if text not in ('0', '1'):\n        raise ValueError(name)\n    return text == '1'\nA = get('X')",
+        "def get(name, default=None, required=False):\n    text = os.environ.get(name, default)\n    \
+         if required and text is None:\n        raise ValueError(name)\n    return text\nA = get('X')",
+        "def get(name, default=None):\n    return os.environ.get(name) or default or []\nA = get('X') + ['a']",
+        "def get(name):\n    if name not in os.environ:\n        raise RuntimeError(name)\n    return os.environ[name]\n\
+         try:\n    A = get('X')\nexcept RuntimeError:\n    A = ''",
         "def get(name, default=False):\n    return env.bool(name, default)\nif get('S3'):\n    A = os.environ['X']",
     ];
     let start = "import os, environ\nenv = environ.Env()\n";
@@ -197,17 +227,22 @@ fn files_that_are_included_are_read_where_they_are() {
         (
             "shop/settings/__init__.py",
             "from split_settings.tools import include, optional\nfrom decouple import config\n\
-             FILES = ('components/*.py', 'servers.py', optional('local.py'))\ninclude(*FILES)\ninclude('last.py')\n",
+             FILES = ['components/*.py', 'servers.py']\nFILES += [optional('local.py'), f'places/{PLACE}.py']\n\
+             include(*FILES)\ninclude('last.py', 'more/{0}.py'.format(PLACE))\n",
         ),
         ("shop/settings/components/mail.py", "MAIL = config('TWO')\nDEBUG = config('THREE', cast=bool)\n"),
         ("shop/settings/components/common.py", "from decouple import config\nKEY = config('ONE')\n"),
         ("shop/settings/servers.py", "from split_settings.tools import include\ninclude('last.py')\n"),
         ("shop/settings/last.py", "include('last.py')\nLAST = config('FOUR')\n"),
         ("shop/settings/local.py", "LOCAL = config('NEVER')\n"),
+        ("shop/settings/places/production.py", "include('beside.py')\n"),
+        ("shop/settings/places/beside.py", "PLACE = config('FIVE')\n"),
+        ("shop/settings/places/development.py", "PLACE = config('NEVER')\n"),
+        ("shop/settings/more/production.py", "MORE = config('SIX')\n"),
     ]);
     let wanted = Variables::read(folder.path(), "shop.settings").wanted;
     let names: Vec<_> = wanted.iter().map(|variable| variable.name.as_str()).collect();
-    assert_eq!(names, ["ONE", "TWO", "THREE", "FOUR"]);
+    assert_eq!(names, ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX"]);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! One module, statement by statement.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{BoolOp, ExceptHandler, Expr, ExprCall, Stmt, StmtIf, StmtImportFrom, StmtTry};
 
+use self::absent::{Forgiven, Way};
 use super::bound::{self, Absent, Asked, Bound, Scope};
 use super::reading::Reading;
 use super::{Kind, Variable};
@@ -22,8 +24,10 @@ pub(super) struct Walk<'w, 'r> {
     scope: Scope,
     /// How many branches around this statement may not be taken.
     unsure: usize,
-    /// How many blocks around it go on when a variable is absent.
-    forgiving: usize,
+    /// What the blocks around it go on after.
+    forgiven: Forgiven,
+    /// The folder of the file that is included here.
+    folder: Option<PathBuf>,
     /// What looks like names of files, by the names that have them.
     files: BTreeMap<String, Vec<String>>,
     /// What `env.prefixed` puts before names.
@@ -42,7 +46,8 @@ impl<'w, 'r> Walk<'w, 'r> {
             package,
             scope: Scope::new(),
             unsure: 0,
-            forgiving: 0,
+            forgiven: Forgiven::default(),
+            folder: None,
             files: BTreeMap::new(),
             prefix: String::new(),
             setting: None,
@@ -75,8 +80,8 @@ impl<'w, 'r> Walk<'w, 'r> {
     }
 
     /// A variable that may not be absent, unless somebody goes on when it is.
-    fn wants(&mut self, name: String, kind: Kind) {
-        if self.forgiving == 0 {
+    fn wants(&mut self, name: String, kind: Kind, way: Way) {
+        if !self.forgiven.covers(way) {
             let (setting, key) = (self.setting.clone(), self.key.clone());
             self.reading.wants(Variable { name, kind, setting, key });
         }
@@ -85,7 +90,7 @@ impl<'w, 'r> Walk<'w, 'r> {
     /// What is given up because variables are absent wants them.
     fn wants_seen(&mut self, test: &Expr) {
         for name in self.seen_absent(test) {
-            self.wants(name, Kind::Text);
+            self.wants(name, Kind::Text, Way::Raised);
         }
     }
 
@@ -169,7 +174,7 @@ impl<'w, 'r> Walk<'w, 'r> {
         self.visit_expr(test);
         match self.value(test).map(|value| value.truth()) {
             Some(true) => {
-                if absent::gives_up(body) {
+                if self.gives_up(body) {
                     self.wants_seen(test);
                 }
                 self.visit_body(body);
@@ -185,11 +190,17 @@ impl<'w, 'r> Walk<'w, 'r> {
 
     fn choose(&mut self, choice: &StmtIf) {
         let around = self.unsure;
+        let mut tests: Vec<&Expr> = Vec::new();
         let clauses = choice.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), &clause.body));
         for (test, body) in std::iter::once((Some(choice.test.as_ref()), &choice.body)).chain(clauses) {
+            // What is left for `else` to refuse is that nothing before it holds.
+            if test.is_none() && self.unsure == around && self.gives_up(body) {
+                tests.iter().for_each(|test| self.wants_seen(test));
+            }
             if !self.branch(test, body) {
                 break;
             }
+            tests.extend(test);
             // Whether an earlier branch was taken is not always known.
             self.unsure += usize::from(test.is_some_and(|test| self.value(test).is_none()));
         }
@@ -197,10 +208,10 @@ impl<'w, 'r> Walk<'w, 'r> {
     }
 
     fn attempt(&mut self, attempt: &StmtTry) {
-        let forgives = attempt.handlers.iter().any(absent::forgives);
-        self.forgiving += usize::from(forgives);
+        let around = self.forgiven;
+        self.forgiven = around.and(self.forgiven(&attempt.handlers));
         self.visit_body(&attempt.body);
-        self.forgiving -= usize::from(forgives);
+        self.forgiven = around;
         for ExceptHandler::ExceptHandler(handler) in &attempt.handlers {
             self.maybe(&handler.body);
         }
@@ -234,7 +245,10 @@ impl Visitor<'_> for Walk<'_, '_> {
             // What a function does it does when it is called.
             Stmt::FunctionDef(function) => {
                 let helper = self.helper(function).map(Bound::Helper);
-                self.bind(&function.name, helper);
+                // One that is there for want of a library is not the one that is used.
+                if self.unsure == 0 || !self.scope.contains_key(function.name.as_str()) {
+                    self.bind(&function.name, helper);
+                }
             }
             Stmt::Assign(assign) => {
                 self.assign(&assign.targets.iter().collect::<Vec<_>>(), &assign.value);
@@ -245,13 +259,19 @@ impl Visitor<'_> for Walk<'_, '_> {
                 }
             }
             Stmt::AugAssign(assign) => {
+                let before =
+                    assign.target.as_name_expr().and_then(|name| self.files.remove(name.id.as_str()));
                 self.assign(&[&assign.target], &assign.value);
                 if let Expr::Name(name) = assign.target.as_ref() {
                     self.bind(&name.id, None);
+                    if let (Some(before), Some(more)) = (before, self.files.get_mut(name.id.as_str())) {
+                        more.splice(0..0, before);
+                    }
                 }
             }
             Stmt::Import(import) => {
                 for alias in &import.names {
+                    self.reading.imports(&alias.name);
                     self.reading.module(&alias.name);
                     match &alias.asname {
                         Some(name) => self.bind(name, Some(Bound::Module(alias.name.to_string()))),
@@ -275,6 +295,9 @@ impl Visitor<'_> for Walk<'_, '_> {
                 let around = self.prefix.clone();
                 for item in &with.items {
                     self.visit_expr(&item.context_expr);
+                    if let Some(Expr::Name(name)) = item.optional_vars.as_deref() {
+                        self.bind(&name.id, None);
+                    }
                     if let Expr::Call(call) = &item.context_expr
                         && let Some(Bound::Method(.., method)) = self.bound(&call.func)
                         && let ("prefixed", Some(Expr::StringLiteral(prefix))) =
@@ -286,7 +309,16 @@ impl Visitor<'_> for Walk<'_, '_> {
                 self.visit_body(&with.body);
                 self.prefix = around;
             }
+            // Its names are its own.
+            Stmt::ClassDef(_) => {
+                let around = self.scope.clone();
+                walk_stmt(self, stmt);
+                self.scope = around;
+            }
             Stmt::For(_) | Stmt::While(_) | Stmt::Match(_) => {
+                if let Some(Expr::Name(name)) = stmt.as_for_stmt().map(|each| each.target.as_ref()) {
+                    self.bind(&name.id, None);
+                }
                 self.unsure += 1;
                 walk_stmt(self, stmt);
                 self.unsure -= 1;
@@ -297,10 +329,12 @@ impl Visitor<'_> for Walk<'_, '_> {
 
     fn visit_expr(&mut self, expr: &Expr) {
         if let Some(Asked { name, kind, absent: Absent::Fails, scheme: None }) = self.asked(expr) {
-            self.wants(name, kind);
+            let helper = expr.as_call_expr().and_then(|call| self.bound(&call.func));
+            let is_helper = matches!(helper, Some(Bound::Helper(_)));
+            self.wants(name, kind, if is_helper { Way::Raised } else { Way::Asking });
         }
         if let Some((name, kind)) = self.fails_without(expr) {
-            self.wants(name, kind);
+            self.wants(name, kind, Way::Nothing);
         }
         match expr {
             Expr::Lambda(_) => {}

@@ -60,12 +60,14 @@ impl Walk<'_, '_> {
             }
             let default = match (asked.absent, asked.scheme) {
                 (Absent::Default(default), _) => self.value(&default)?,
+                (Absent::Made(default), _) => return self.value(&default)?.made(),
                 (Absent::Nothing, _) => Known::Nothing,
-                (Absent::Fails, Some(scheme)) => scheme?,
+                (Absent::Fails, Some(scheme)) => return Some(scheme?.read_as(asked.kind)),
                 (Absent::Fails, None) | (Absent::Somehow, _) => return None,
             };
             return Some(match default {
                 Known::Nothing => Known::Absent(asked.name),
+                Known::Text(text) if text.is_empty() && asked.kind == Kind::Text => Known::Blank(asked.name),
                 default => default.read_as(asked.kind),
             });
         }
