@@ -261,6 +261,15 @@ fn a_package_that_asks_before_its_settings_is_named() {
 }
 
 #[test]
+fn long_chains_are_read_once() {
+    let chain = ".strip()".repeat(200);
+    assert_eq!(
+        names(&format!("import os\nA = os.environ.get('Y', 'y'){chain}\nB = os.environ['X']{chain}\n")),
+        ["X"]
+    );
+}
+
+#[test]
 fn what_is_no_python_wants_nothing() {
     assert_eq!(names("A = = 1\nimport os\nos.environ['X']\n"), [] as [String; 0]);
     let folder = project(&[]);

@@ -1,13 +1,18 @@
 //! One module, statement by statement.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::mem::Discriminant;
 use std::path::PathBuf;
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{BoolOp, ExceptHandler, Expr, ExprCall, Stmt, StmtIf, StmtImportFrom, StmtTry};
+use ruff_text_size::TextRange;
 
 use self::absent::{Forgiven, Way};
+use self::expressions::place;
 use super::bound::{self, Absent, Asked, Bound, Scope};
+use super::known::Known;
 use super::reading::Reading;
 use super::{Kind, Variable};
 
@@ -15,6 +20,9 @@ mod absent;
 mod expressions;
 mod helper;
 mod include;
+
+/// By where an expression is in its file, and of which kind: two of one kind are nowhere at the same place.
+type Values = HashMap<(TextRange, Discriminant<Expr>), Option<Known>>;
 
 /// A module while it is read.
 pub(super) struct Walk<'w, 'r> {
@@ -26,6 +34,8 @@ pub(super) struct Walk<'w, 'r> {
     unsure: usize,
     /// What the blocks around it go on after.
     forgiven: Forgiven,
+    /// What expressions of this statement were found to be.
+    values: RefCell<Values>,
     /// The folder of the file that is included here.
     folder: Option<PathBuf>,
     /// What looks like names of files, by the names that have them.
@@ -47,6 +57,7 @@ impl<'w, 'r> Walk<'w, 'r> {
             scope: Scope::new(),
             unsure: 0,
             forgiven: Forgiven::default(),
+            values: RefCell::default(),
             folder: None,
             files: BTreeMap::new(),
             prefix: String::new(),
@@ -65,6 +76,7 @@ impl<'w, 'r> Walk<'w, 'r> {
     }
 
     fn bind(&mut self, name: &str, bound: Option<Bound>) {
+        self.values.get_mut().clear();
         match bound {
             Some(Bound::Value(_)) if self.unsure > 0 => self.scope.remove(name),
             Some(bound) => self.scope.insert(name.to_owned(), bound),
@@ -75,6 +87,7 @@ impl<'w, 'r> Walk<'w, 'r> {
     /// What is put into the environment; what may be put there is not there for sure.
     fn gives(&mut self, name: &str) {
         if self.unsure == 0 {
+            self.values.get_mut().clear();
             self.reading.given.insert(name.to_owned());
         }
     }
@@ -241,6 +254,7 @@ impl<'w, 'r> Walk<'w, 'r> {
 
 impl Visitor<'_> for Walk<'_, '_> {
     fn visit_stmt(&mut self, stmt: &Stmt) {
+        self.values.get_mut().clear();
         match stmt {
             // What a function does it does when it is called.
             Stmt::FunctionDef(function) => {
@@ -375,23 +389,6 @@ impl Visitor<'_> for Walk<'_, '_> {
             }
             Expr::Call(call) => self.call(call, expr),
             _ => walk_expr(self, expr),
-        }
-    }
-}
-
-/// `DATABASES["default"]["HOST"]`: the setting, and the last key.
-fn place(target: &Expr) -> (Option<String>, Option<String>) {
-    let mut key = None;
-    let mut expr = target;
-    loop {
-        match expr {
-            Expr::Subscript(subscript) => {
-                let literal = subscript.slice.as_string_literal_expr();
-                key = key.or_else(|| literal.map(|literal| literal.value.to_str().to_owned()));
-                expr = &subscript.value;
-            }
-            Expr::Name(name) => return (Some(name.id.to_string()), key),
-            _ => return (None, key),
         }
     }
 }

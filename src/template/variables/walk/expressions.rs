@@ -1,6 +1,7 @@
 //! What an expression of a module stands for, asks for, and is worth.
 
 use ruff_python_ast::{BoolOp, CmpOp, Expr, UnaryOp};
+use ruff_text_size::Ranged;
 
 use super::Walk;
 use crate::template::variables::Kind;
@@ -52,8 +53,19 @@ impl Walk<'_, '_> {
         Some(asked)
     }
 
-    /// What an expression is when nothing is set.
+    /// What an expression is when nothing is set. Chains of calls ask for the same again and again, so it is kept as long as the
+    /// statement that it is in.
     pub(super) fn value(&self, expr: &Expr) -> Option<Known> {
+        let place = (expr.range(), std::mem::discriminant(expr));
+        if let Some(value) = self.values.borrow().get(&place) {
+            return value.clone();
+        }
+        let value = self.evaluated(expr);
+        self.values.borrow_mut().insert(place, value.clone());
+        value
+    }
+
+    fn evaluated(&self, expr: &Expr) -> Option<Known> {
         if let Some(asked) = self.asked(expr) {
             if self.reading.given.contains(&asked.name) {
                 return None;
@@ -137,5 +149,22 @@ impl Walk<'_, '_> {
             (CmpOp::NotIn, Known::Several(values)) => !values.iter().any(|value| value.equals(&left)),
             _ => return None,
         }))
+    }
+}
+
+/// `DATABASES["default"]["HOST"]`: the setting, and the last key.
+pub(super) fn place(target: &Expr) -> (Option<String>, Option<String>) {
+    let mut key = None;
+    let mut expr = target;
+    loop {
+        match expr {
+            Expr::Subscript(subscript) => {
+                let literal = subscript.slice.as_string_literal_expr();
+                key = key.or_else(|| literal.map(|literal| literal.value.to_str().to_owned()));
+                expr = &subscript.value;
+            }
+            Expr::Name(name) => return (Some(name.id.to_string()), key),
+            _ => return (None, key),
+        }
     }
 }

@@ -15,7 +15,7 @@ impl Walk<'_, '_> {
     pub(super) fn helper(&self, function: &StmtFunctionDef) -> Option<Helper> {
         let parameters: Vec<_> = function.parameters.iter_non_variadic_params().collect();
         let name = parameters.first()?.name().as_str();
-        let is_default = |parameter: &&ParameterWithDefault| {
+        let is_default = |parameter: &ParameterWithDefault| {
             DEFAULTS.iter().any(|word| parameter.name().as_str().contains(word))
         };
         // Where nothing has to be given, what is raised is about something else: text that is no number.
@@ -29,7 +29,7 @@ impl Walk<'_, '_> {
         if !search.reads {
             return None;
         }
-        let default = parameters.iter().position(|parameter| is_default(&parameter));
+        let default = parameters.iter().position(|parameter| is_default(parameter));
         let fails = search.fails || !lenient && self.gives_up(&function.body);
         let otherwise = || self.value(parameters[default?].default()?)?.made();
         Some(Helper {
