@@ -89,7 +89,7 @@ impl Helper {
         Some(Asked {
             name: name_of(arguments.args.first().or_else(|| named(arguments, &self.name))?)?,
             kind: Kind::Text,
-            absent: default.map_or(Absent::Fails, |default| Absent::Made(default.clone())),
+            absent: default.map_or(Absent::Raises, |default| Absent::Made(default.clone())),
             scheme: self.absent.clone(),
         })
     }
@@ -111,6 +111,8 @@ pub(super) struct Asked {
 pub(super) enum Absent {
     /// It fails.
     Fails,
+    /// It fails, with what the project raises.
+    Raises,
     /// It is `None`.
     Nothing,
     /// It is this.

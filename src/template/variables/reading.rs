@@ -62,8 +62,7 @@ impl Reading<'_> {
         if let Some((parent, _)) = name.rsplit_once('.') {
             self.module(parent);
         }
-        let text = fs_err::read_to_string(self.root.join(&file)).ok()?;
-        let parsed = ruff_python_parser::parse_module(&text).ok()?;
+        let parsed = parsed(&self.root.join(&file))?;
         let package = match (file.ends_with("__init__.py"), name.rsplit_once('.')) {
             (true, _) => name,
             (false, Some((package, _))) => package,
@@ -82,7 +81,7 @@ impl Reading<'_> {
     /// A file that a module runs in its own place; `None` when that has begun before.
     pub(super) fn include(&mut self, file: &Path) -> Option<Parsed<ModModule>> {
         self.included.insert(file.to_owned()).then_some(())?;
-        ruff_python_parser::parse_module(&fs_err::read_to_string(file).ok()?).ok()
+        parsed(file)
     }
 
     /// A module that is imported from.
@@ -136,4 +135,9 @@ impl Reading<'_> {
             self.found.set.entry(name.to_owned()).or_default().push(value.and_then(Known::printed));
         }
     }
+}
+
+/// A file that can be read, and is Python.
+fn parsed(file: &Path) -> Option<Parsed<ModModule>> {
+    ruff_python_parser::parse_module(&fs_err::read_to_string(file).ok()?).ok()
 }

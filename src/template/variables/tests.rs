@@ -11,6 +11,14 @@ fn names(settings: &str) -> Vec<String> {
     wanted_by(settings).into_iter().map(|(name, _)| name).collect()
 }
 
+/// Each of these settings, after a common start.
+#[track_caller]
+fn each_wants(start: &str, cases: &[&str], wanted: &[&str]) {
+    for settings in cases {
+        assert_eq!(names(&format!("{start}{settings}\n")), wanted, "{settings}");
+    }
+}
+
 #[test]
 fn every_way_to_ask_is_understood_and_says_what_it_reads() {
     let cases = [
@@ -123,12 +131,8 @@ fn a_branch_is_followed_when_it_is_taken_with_nothing_set() {
         "try:\n    A = env('X')\nexcept environ.ImproperlyConfigured:\n    pass",
     ];
     let start = "import os, environ\nenv = environ.Env()\n";
-    for settings in taken {
-        assert_eq!(names(&format!("{start}{settings}\n")), ["X"], "{settings}");
-    }
-    for settings in not_taken {
-        assert_eq!(names(&format!("{start}{settings}\n")), [] as [String; 0], "{settings}");
-    }
+    each_wants(start, &taken, &["X"]);
+    each_wants(start, &not_taken, &[]);
 }
 
 #[test]
@@ -164,12 +168,8 @@ fn functions_of_the_project_that_ask_for_who_calls_them_are_known() {
         "def get(name, default=False):\n    return env.bool(name, default)\nif get('S3'):\n    A = os.environ['X']",
     ];
     let start = "import os, environ\nenv = environ.Env()\n";
-    for settings in fails {
-        assert_eq!(names(&format!("{start}{settings}\n")), ["X"], "{settings}");
-    }
-    for settings in goes_on {
-        assert_eq!(names(&format!("{start}{settings}\n")), [] as [String; 0], "{settings}");
-    }
+    each_wants(start, &fails, &["X"]);
+    each_wants(start, &goes_on, &[]);
     let folder = project(&[
         ("shop/__init__.py", ""),
         ("shop/env.py", "import os\ndef need(name):\n    return os.environ[name]\n"),

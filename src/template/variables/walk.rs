@@ -234,13 +234,14 @@ impl<'w, 'r> Walk<'w, 'r> {
 
     /// What is called with what is read says what that is; `os.environ.setdefault` gives it.
     fn call(&mut self, call: &ExprCall, expr: &Expr) {
-        if self.bound(&call.func) == Some(Bound::Include) {
-            return self.include(call);
-        }
-        if self.bound(&call.func) == Some(Bound::EnvironMethod("setdefault".into()))
-            && let Some(Expr::StringLiteral(name)) = call.arguments.args.first()
-        {
-            self.gives(name.value.to_str());
+        match self.bound(&call.func) {
+            Some(Bound::Include) => return self.include(call),
+            Some(Bound::EnvironMethod(method)) if method == "setdefault" => {
+                if let Some(Expr::StringLiteral(name)) = call.arguments.args.first() {
+                    self.gives(name.value.to_str());
+                }
+            }
+            _ => {}
         }
         let splits = call.func.as_attribute_expr().is_some_and(|function| function.attr.as_str() == "split");
         // `list` and `dict` take parts, and split no text.
@@ -342,10 +343,12 @@ impl Visitor<'_> for Walk<'_, '_> {
     }
 
     fn visit_expr(&mut self, expr: &Expr) {
-        if let Some(Asked { name, kind, absent: Absent::Fails, scheme: None }) = self.asked(expr) {
-            let helper = expr.as_call_expr().and_then(|call| self.bound(&call.func));
-            let is_helper = matches!(helper, Some(Bound::Helper(_)));
-            self.wants(name, kind, if is_helper { Way::Raised } else { Way::Asking });
+        if let Some(Asked { name, kind, absent, scheme: None }) = self.asked(expr) {
+            match absent {
+                Absent::Fails => self.wants(name, kind, Way::Asking),
+                Absent::Raises => self.wants(name, kind, Way::Raised),
+                Absent::Nothing | Absent::Default(_) | Absent::Made(_) | Absent::Somehow => {}
+            }
         }
         if let Some((name, kind)) = self.fails_without(expr) {
             self.wants(name, kind, Way::Nothing);

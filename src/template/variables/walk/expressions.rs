@@ -74,8 +74,8 @@ impl Walk<'_, '_> {
                 (Absent::Default(default), _) => self.value(&default)?,
                 (Absent::Made(default), _) => return self.value(&default)?.made(),
                 (Absent::Nothing, _) => Known::Nothing,
-                (Absent::Fails, Some(scheme)) => return Some(scheme?.read_as(asked.kind)),
-                (Absent::Fails, None) | (Absent::Somehow, _) => return None,
+                (Absent::Fails | Absent::Raises, Some(scheme)) => return Some(scheme?.read_as(asked.kind)),
+                (Absent::Fails | Absent::Raises, None) | (Absent::Somehow, _) => return None,
             };
             return Some(match default {
                 Known::Nothing => Known::Absent(asked.name),

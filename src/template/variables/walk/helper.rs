@@ -101,7 +101,7 @@ impl Visitor<'_> for Reads<'_, '_, '_> {
             Expr::Call(call) => self.walk.bound(&call.func).and_then(|function| {
                 let asked =
                     bound::asked_by(&function, &call.arguments, |name| is_name(name).then(String::new))?;
-                Some(matches!(asked.absent, Absent::Fails) && asked.scheme.is_none())
+                Some(matches!(asked.absent, Absent::Fails | Absent::Raises) && asked.scheme.is_none())
             }),
             _ => None,
         };
