@@ -92,9 +92,10 @@ STORAGES = {
 }
 {% endif %}
 {% if whoosh %}
-# The index is a folder, as a rule beside the code, where the site may write nothing.{% if place == "sample" %} Each container has its own, which goes with it:
-# a search service is better.{% endif %}
-
+# The index is a folder, as a rule beside the code, where the site may write nothing.
+{% if place == "sample" %}
+# Each container has its own, which goes with it: a search service is better.
+{% endif %}
 WHOOSH_FOLDER = "/home/docker/files/whoosh_index"
 {% endif %}
 STATIC_URL = "/static/"
